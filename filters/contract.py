@@ -1,0 +1,98 @@
+"""What a signal is: a named, versioned measurement of texts, in columns.
+
+A signal never decides. It measures whole batches and returns one value per text for each of its columns; rules
+(`filters.rules`) read those columns later, so a changed threshold never measures again. A class becomes a signal by
+`@register`; its dataclass fields are its configuration and, with `version` and `resources()`, its identity.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
+
+ColumnKind = Literal["int", "float", "bool", "string", "spans", "hashes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a side table.
+
+    `kind` fixes the stored type: `int` is int64, `float` float64 (one division of two counts, or a model score
+    rounded to 1e-4), `spans` a list of `filters.spans.Span`, `hashes` the little-endian bytes of a uint32 or uint64
+    vector. Undefined is None in every kind, never NaN.
+    """
+
+    name: str
+    kind: ColumnKind
+    doc: str
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Texts to measure, with the analyses that several signals share (each made once, when first asked for).
+
+    `urls` is parallel to `texts`; a document without a URL has the empty string.
+    """
+
+    texts: Sequence[str]
+    urls: Sequence[str]
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.texts)
+
+    @cached_property
+    def words(self) -> list[list[str]]:
+        """Words of each text as spaCy's English tokenizer cuts them (`filters.words`), white space left out."""
+        from headrace.filters.words import split_words
+
+        return [split_words(text) for text in self.texts]
+
+
+class Signal(Protocol):
+    """Measures one family of facts about a text."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What `measure` returns, in order."""
+        ...
+
+    def resources(self) -> Mapping[str, str]:
+        """Name and version, or digest, of each library, model file and word list that can change a value."""
+        ...
+
+    def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
+        """Return for each column name one value per text; spans are byte offsets into the given text."""
+        ...
+
+
+S = TypeVar("S", bound=type[Any])
+_REGISTRY: dict[str, type[Any]] = {}
+
+
+def register(cls: S) -> S:
+    """Make a signal class known by its `name`."""
+    if _REGISTRY.setdefault(cls.name, cls) is not cls:
+        raise ValueError(f"two signals are called {cls.name!r}: {_REGISTRY[cls.name]} and {cls}")
+    return cls
+
+
+def signal_classes() -> dict[str, type[Any]]:
+    """Return every signal class by name, in alphabetical order; importing a family registers it."""
+    from headrace.filters import signals
+
+    for module in iter_modules(signals.__path__):
+        import_module(f"{signals.__name__}.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
+
+
+def iter_columns(signals: Sequence[Signal]) -> Iterator[tuple[Signal, Column]]:
+    """Yield each signal with each of its columns, in order."""
+    for signal in signals:
+        for column in signal.columns:
+            yield signal, column

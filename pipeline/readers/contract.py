@@ -1,0 +1,103 @@
+"""What a reader is: bytes of one file in, every byte accounted for, as records and gaps in file order.
+
+A reader never decides what is worth keeping. It yields a `Record` for everything that the format calls one, also for
+those that can never be a document (`warcinfo`, `request`), and a `Gap` for every stretch of bytes that belongs to no
+record. `extents` of what it yields tile the file: sorted by offset they cover [0, size) exactly once, where the
+records of one shared compressed stream share the extent of that stream and differ in `inner`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, BinaryIO, ClassVar, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """Where bytes lie in a stored file: `[offset, offset + length)`, and `digest`, the sha256 of exactly those.
+
+    `inner` is set where the extent holds more than this record (a whole-file gzip, say): the half-open range of the
+    record in the extent's decompressed bytes.
+    """
+
+    offset: int
+    length: int
+    digest: str
+    inner: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of a file, decompressed and with its HTTP layer (chunking, content encoding) undone.
+
+    `kind` is the format's own word (`response`, `resource`, `conversion`, `request`, `text`, ...). `digest` is the
+    sha256 of the record's decompressed block, before anything is undone, so it survives moving and recompression.
+    `fault` names why the record cannot be trusted to be whole (`truncated`, `bad_http`, `bad_content_encoding`,
+    `too_large`, ...); a faulty record is never a document, but it is counted.
+    """
+
+    extent: Extent
+    kind: str
+    url: str
+    date: str
+    content_type: str
+    headers: Mapping[str, str]
+    payload: bytes
+    digest: str
+    block_bytes: int
+    status: int | None = None
+    charset: str | None = None
+    fault: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes that belong to no record, and why (`garbage`, `corrupt_gzip`, `truncated`, `padding`)."""
+
+    extent: Extent
+    reason: str
+
+
+class Reader(Protocol):
+    """Reads one file format; its dataclass fields are its configuration."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def resources(self) -> Mapping[str, str]:
+        """Name and version of each library that can change what is read."""
+        ...
+
+    def read(self, file: BinaryIO, uri: str) -> Iterator[Record | Gap]:
+        """Yield the records and gaps of a seekable binary file in order of offset.
+
+        Raises:
+            InputError: the file is empty or not of this format at all (nothing in it could be read as a record).
+        """
+        ...
+
+
+_REGISTRY: dict[str, type[Any]] = {}
+
+
+def register(name: str) -> Callable[[type[Any]], type[Any]]:
+    """Make a reader class known by `name`."""
+
+    def add(cls: type[Any]) -> type[Any]:
+        if _REGISTRY.setdefault(name, cls) is not cls:
+            raise ValueError(f"two readers are called {name!r}: {_REGISTRY[name]} and {cls}")
+        return cls
+
+    return add
+
+
+def reader_classes() -> dict[str, type[Any]]:
+    """Return every reader class by name, in alphabetical order; importing a module registers it."""
+    from headrace.pipeline import readers
+
+    for module in iter_modules(readers.__path__):
+        import_module(f"{readers.__name__}.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
