@@ -24,9 +24,7 @@ class Span(NamedTuple):
 def merge_removals(spans: Iterable[Span]) -> list[tuple[int, int]]:
     """Return the removed ranges, sorted, disjoint and non-empty; redactions are left out."""
     merged: list[tuple[int, int]] = []
-    for start, end in sorted(
-        (s.start, s.end) for s in spans if s.replacement is None and s.end > s.start
-    ):
+    for start, end in sorted((s.start, s.end) for s in spans if s.replacement is None and s.end > s.start):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
         else:
@@ -103,13 +101,7 @@ class View:
         moved = []
         for span in spans:
             start = span.start + shift[bisect_right(kept_before, span.start)]
-            last = (
-                span.end - 1
-            )  # the end follows its last byte, so that a removed range behind it stays outside
-            end = (
-                last + shift[bisect_right(kept_before, last)] + 1
-                if span.end > span.start
-                else start
-            )
+            last = span.end - 1  # the end follows its last byte, so that a removed range behind it stays outside
+            end = last + shift[bisect_right(kept_before, last)] + 1 if span.end > span.start else start
             moved.append(span._replace(start=start, end=end))
         return moved

@@ -1,0 +1,1 @@
+"""Built-in recipes and the locks of builds; data, no code."""

@@ -1,0 +1,1 @@
+"""Readers, stages, artifacts and engines: from raw bytes to a verified corpus."""

@@ -1,0 +1,1 @@
+"""Stream of batches, model, objectives, training, evaluation."""

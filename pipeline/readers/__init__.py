@@ -1,0 +1,1 @@
+"""Readers: one file per input format, found by their registration."""
