@@ -1,0 +1,84 @@
+"""What the stream hands to training: batches as arrays, each a pure function of its step.
+
+Rows hold pieces of documents one after another. `positions` restart and `documents` change where a new piece begins,
+so a model needs no other sign of the border. A source keeps no cursor: asked twice for a step it answers the same,
+and the rows of all ranks together are the rows of the one batch, in an order that the number of ranks fixes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = -100
+"""Target of a position where nothing is to be predicted (torch's `ignore_index`)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one global step.
+
+    Attributes:
+        step: the global step that this batch belongs to.
+        tokens: int32 (rows, sequence_length), the model's inputs.
+        targets: int32 (rows, sequence_length), the next tokens; `IGNORE` where nothing is to be predicted.
+        positions: int32 (rows, sequence_length), from 0 in each piece of a document.
+        documents: int32 (rows, sequence_length), number of the piece in its row, -1 on padding; attention never
+            crosses it.
+        num_bytes: int64 (rows,), UTF-8 bytes of the text that the row's targets stand for.
+    """
+
+    step: int
+    tokens: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    documents: NDArray[np.int32]
+    num_bytes: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.tokens)
+
+    def rows(self, selection: slice) -> "Batch":
+        """Return the batch of only these rows (views, nothing is copied)."""
+        return Batch(
+            self.step,
+            self.tokens[selection],
+            self.targets[selection],
+            self.positions[selection],
+            self.documents[selection],
+            self.num_bytes[selection],
+        )
+
+
+class BatchSource(Protocol):
+    """Gives any batch of a training run, and the held-out rows."""
+
+    @property
+    def sequence_length(self) -> int:
+        """Tokens in a row."""
+        ...
+
+    @property
+    def global_batch(self) -> int:
+        """Rows of a step, over all ranks."""
+        ...
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids; each token is below it."""
+        ...
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """Return the rank's share of the batch of a step, counted from 0."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Return the few integers and digests that fix every batch; plain JSON, the same at every step."""
+        ...
+
+    def heldout(self) -> Iterator[Batch]:
+        """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter."""
+        ...
