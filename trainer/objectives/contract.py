@@ -1,0 +1,55 @@
+"""What an objective is: a pure function from a batch to inputs, targets and weights.
+
+The loss of a step is the sum over positions of weight times negative log-likelihood of the target, divided by the sum
+of the weights of the *whole* global batch. An objective that draws (masks, noise) draws from the generator it is
+given, which is derived from the seed, the step and the rank; so it does not know how often a run was interrupted.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.trainer.batch import Batch
+
+
+class Question(NamedTuple):
+    """What the model is asked about a batch; all arrays are (rows, sequence_length).
+
+    Attributes:
+        inputs: int32, token ids that the model reads.
+        targets: int32, token ids to be predicted; any id where the weight is 0.
+        weights: float32, what each position counts in the loss; 0 where nothing is predicted.
+    """
+
+    inputs: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+Objective = Callable[[Batch, np.random.Generator], Question]
+
+_REGISTRY: dict[str, Objective] = {}
+
+
+def register(name: str) -> Callable[[Objective], Objective]:
+    """Make an objective known by `name`."""
+
+    def add(objective: Objective) -> Objective:
+        if _REGISTRY.setdefault(name, objective) is not objective:
+            raise ValueError(f"two objectives are called {name!r}: {_REGISTRY[name]} and {objective}")
+        return objective
+
+    return add
+
+
+def objectives() -> dict[str, Objective]:
+    """Return every objective by name, in alphabetical order; importing a module registers it."""
+    from headrace.trainer import objectives as package
+
+    for module in iter_modules(package.__path__):
+        import_module(f"{package.__name__}.{module.name}")
+    return dict(sorted(_REGISTRY.items()))
