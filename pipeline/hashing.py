@@ -1,0 +1,198 @@
+"""Names by content: canonical JSON for records, an order-keeping fold for rows.
+
+A JSON value is hashed through its one canonical form; what has none (NaN, a set, an object) raises.
+
+Rows are hashed one by one (sha256 over a typed, length-prefixed encoding) and folded into one number,
+
+    fold(rows) = sum of h_i * R^(n - i)  modulo  P,      P = 2^255 - 19,
+
+so that fold(a + b) = fold(a) * R^len(b) + fold(b): the parts of an artifact are hashed where they are written, in any
+order, and the id of the whole does not know where one part ends and the next begins. The fold guards against accidents,
+not against an adversary who can choose rows; against tampering, every file has its own sha256.
+"""
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pydantic import BaseModel
+
+from headrace.pipeline.errors import UnstableValueError
+
+_PRIME = 2**255 - 19
+_BASE = int.from_bytes(hashlib.sha256(b"headrace row fold 1").digest(), "big") % _PRIME
+_CHUNK_BYTES = 1 << 20
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one JSON text of a value: keys sorted, no white space, shortest floats.
+
+    Raises:
+        UnstableValueError: NaN or infinity, a set, bytes, a key that is not a string, a lone surrogate, any object.
+    """
+    return json.dumps(stable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def stable(value: Any, path: str = "value") -> Any:
+    """Return `value` as plain dicts, lists and scalars, or raise `UnstableValueError` naming where it cannot be."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return _stable_text(value, path)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UnstableValueError(f"{path} is {value}, which has no canonical form; use a finite number or null")
+        return value + 0.0  # -0.0 and 0.0 compare equal and must hash alike
+    if isinstance(value, BaseModel):
+        return stable(value.model_dump(mode="json", by_alias=True), path)
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise UnstableValueError(f"{path} has the key {key!r}; only strings have a canonical order")
+        return {_stable_text(key, path): stable(item, f"{path}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [stable(item, f"{path}[{index}]") for index, item in enumerate(value)]
+    raise UnstableValueError(f"{path} is a {type(value).__name__}, which has no canonical form; use plain data")
+
+
+def _stable_text(text: str, path: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UnstableValueError(f"{path} holds a lone surrogate, which has no UTF-8 form: {text!r}") from None
+    return text
+
+
+def digest_json(value: Any) -> str:
+    """Return the sha256 (hex) of a value's canonical JSON."""
+    return digest_bytes(canonical_json(value).encode())
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the sha256 of `data`, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return digest_range(file, 0, path.stat().st_size)
+
+
+def digest_range(file: BinaryIO, offset: int, length: int) -> str:
+    """Return the sha256 (hex) of `length` bytes from `offset`, or of what is there of them."""
+    hasher = hashlib.sha256()
+    file.seek(offset)
+    while length > 0 and (chunk := file.read(min(length, _CHUNK_BYTES))):
+        hasher.update(chunk)
+        length -= len(chunk)
+    return hasher.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """The order-keeping hash of some rows: how many, and their folded digests."""
+
+    rows: int = 0
+    value: int = 0
+
+    def __add__(self, other: "Fold") -> "Fold":
+        """Return the fold of these rows followed by the other's."""
+        return Fold(self.rows + other.rows, (self.value * pow(_BASE, other.rows, _PRIME) + other.value) % _PRIME)
+
+    def hex(self) -> str:
+        """Return the folded value as 64 hex digits."""
+        return f"{self.value:064x}"
+
+    @classmethod
+    def parse(cls, rows: int, text: str) -> "Fold":
+        """Read back what `hex` wrote."""
+        return cls(rows, int(text, 16))
+
+    def content_id(self, schema: pa.Schema) -> str:
+        """Return the content id of a table with these rows and this schema's columns and types."""
+        columns = [[field.name, str(field.type)] for field in content_fields(schema)]
+        return digest_json({"columns": columns, "rows": self.rows, "fold": self.hex()})
+
+
+LOCATION_COLUMNS = frozenset({"origin", "stored_bytes"})
+"""Columns that say where bytes lie: stored and verified, and no part of a content id."""
+
+
+def content_fields(schema: pa.Schema) -> list[pa.Field]:
+    """Return the fields that a content id covers."""
+    return [field for field in schema if field.name not in LOCATION_COLUMNS]
+
+
+def fold_batch(batch: pa.RecordBatch) -> Fold:
+    """Return the fold of a batch's rows, location columns left out."""
+    fields = content_fields(batch.schema)
+    columns = [_encode_column(batch.column(field.name), field.type) for field in fields]
+    value = 0
+    for row in zip(*columns, strict=True):
+        digest = hashlib.sha256(b"".join(row)).digest()
+        value = (value * _BASE + int.from_bytes(digest, "big")) % _PRIME
+    return Fold(batch.num_rows, value)
+
+
+def fold_batches(batches: Iterable[pa.RecordBatch]) -> Fold:
+    """Return the fold of all rows of some batches, in order."""
+    total = Fold()
+    for batch in batches:
+        total += fold_batch(batch)
+    return total
+
+
+_NULL = b"\x00"
+_PACK_INT = struct.Struct("<bq").pack
+_PACK_FLOAT = struct.Struct("<bd").pack
+_PACK_LENGTH = struct.Struct("<bQ").pack
+
+
+def _encode_column(column: pa.Array, kind: pa.DataType) -> Sequence[bytes]:
+    if pa.types.is_string(kind):
+        column, kind = column.cast(pa.binary()), pa.binary()  # spares decoding and encoding every text
+    encode = _encoder(kind)
+    return [encode(value) for value in column.to_pylist()]
+
+
+def _encoder(kind: pa.DataType) -> Callable[[Any], bytes]:
+    """Return the function that encodes one value of an Arrow type: null flag, then a fixed or length-prefixed form.
+
+    Widths of integers, and `string` against `large_string`, do not matter; the schema in the content id names them.
+    """
+    if pa.types.is_uint64(kind):
+        return lambda v: _NULL if v is None else _PACK_LENGTH(1, v)
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return lambda v: _NULL if v is None else _PACK_INT(1, v)
+    if pa.types.is_floating(kind):
+        return _encode_float
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return lambda v: _NULL if v is None else _prefixed(v.encode())
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return lambda v: _NULL if v is None else _prefixed(v)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        item = _encoder(kind.value_type)
+        return lambda v: _NULL if v is None else _PACK_LENGTH(1, len(v)) + b"".join(map(item, v))
+    if pa.types.is_struct(kind):
+        fields = [(field.name, _encoder(field.type)) for field in kind]
+        return lambda v: _NULL if v is None else b"\x01" + b"".join(enc(v[name]) for name, enc in fields)
+    raise UnstableValueError(f"no canonical form is defined for columns of type {kind}")
+
+
+def _prefixed(data: bytes) -> bytes:
+    return _PACK_LENGTH(1, len(data)) + data
+
+
+def _encode_float(value: float | None) -> bytes:
+    if value is None:
+        return _NULL
+    if not math.isfinite(value):
+        raise UnstableValueError(f"a column holds {value}; undefined is null, never NaN or infinite")
+    return _PACK_FLOAT(1, value + 0.0)
