@@ -1,17 +1,19 @@
 """Tables on disk: Parquet with zstd and page checksums, hashed while they are written.
 
-`write_table` streams batches into row groups and returns the `StoredFile` that names what it wrote: sha256 of the file,
+`TableWriter` gathers batches into row groups and returns the `StoredFile` that names what it wrote: sha256 of the file,
 of each row group's bytes, and the fold of its rows. Row groups are cut by bytes of data, so that one is a comfortable
 read (a few tens of MB) whatever the size of a document.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.hashing import Fold, digest_file, digest_range, fold_batch
 from headrace.pipeline.schema import RowGroup, StoredFile
 
@@ -23,47 +25,82 @@ ROW_GROUP_ROWS = 65_536
 METADATA_PREFIX = "headrace."
 
 
+class TableWriter:
+    """Writes one table: `write` batches, then `close` returns the record of the file."""
+
+    def __init__(
+        self, path: Path, schema: pa.Schema, metadata: Mapping[str, str], row_group_bytes: int = ROW_GROUP_BYTES
+    ) -> None:
+        self._path, self._schema, self._limit = path, schema, row_group_bytes
+        named = {METADATA_PREFIX + key: value for key, value in metadata.items()}
+        self._stored = schema.with_metadata(named)
+        self._writer = pq.ParquetWriter(
+            path, self._stored, compression="zstd", write_page_checksum=True, write_page_index=True
+        )
+        self._pending: list[pa.RecordBatch] = []
+        self._bytes = self._rows = 0
+        self._fold = Fold()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append the rows of a batch."""
+        for piece in _pieces(batch, self._limit):
+            if self._bytes + piece.nbytes > self._limit or self._rows + piece.num_rows > ROW_GROUP_ROWS:
+                self._flush()
+            self._pending.append(piece)
+            self._bytes, self._rows = self._bytes + piece.nbytes, self._rows + piece.num_rows
+            self._fold += fold_batch(piece)
+
+    def _flush(self) -> None:
+        if self._pending:
+            table = pa.Table.from_batches(self._pending, self._schema).cast(self._stored)
+            self._writer.write_table(table, row_group_size=table.num_rows)
+        self._pending, self._bytes, self._rows = [], 0, 0
+
+    def close(self) -> StoredFile:
+        """Finish the file and return its record."""
+        self._flush()
+        self._writer.close()
+        return StoredFile(
+            name=self._path.name,
+            bytes=self._path.stat().st_size,
+            sha256=digest_file(self._path),
+            content=self._fold.content_id(self._schema),
+            rows=self._fold.rows,
+            fold=self._fold.hex(),
+            row_groups=tuple(row_group_digests(self._path)),
+        )
+
+    def abandon(self) -> None:
+        """Remove the unfinished file."""
+        self._writer.close()
+        self._path.unlink(missing_ok=True)
+
+
+@contextmanager
+def table_writers(*writers: TableWriter) -> Iterator[None]:
+    """Remove all the files if the writing fails, so that a failed task leaves nothing behind."""
+    try:
+        yield
+    except BaseException:
+        for writer in writers:
+            with suppress(OSError, pa.ArrowException):
+                writer.abandon()
+        raise
+
+
 def write_table(
     path: Path,
     schema: pa.Schema,
     batches: Iterable[pa.RecordBatch],
     metadata: Mapping[str, str],
-    *,
     row_group_bytes: int = ROW_GROUP_BYTES,
 ) -> StoredFile:
     """Write batches as one Parquet file and return its record; `metadata` goes into the file under `headrace.`."""
-    fold = Fold()
-    stored = schema.with_metadata({METADATA_PREFIX + key: value for key, value in metadata.items()})
-    with pq.ParquetWriter(
-        path, stored, compression="zstd", write_page_checksum=True, store_schema=True, write_page_index=True
-    ) as writer:
-        for group in _row_groups(schema, batches, row_group_bytes):
-            writer.write_table(group.replace_schema_metadata(stored.metadata), row_group_size=max(1, group.num_rows))
-            for batch in group.to_batches():
-                fold += fold_batch(batch)
-    return StoredFile(
-        name=path.name,
-        bytes=path.stat().st_size,
-        sha256=digest_file(path),
-        content=fold.content_id(schema),
-        rows=fold.rows,
-        fold=fold.hex(),
-        row_groups=tuple(row_group_digests(path)),
-    )
-
-
-def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch], limit: int) -> Iterator[pa.Table]:
-    pending: list[pa.RecordBatch] = []
-    size = rows = 0
-    for batch in batches:
-        for piece in _pieces(batch, limit):
-            if pending and (size + piece.nbytes > limit or rows + piece.num_rows > ROW_GROUP_ROWS):
-                yield pa.Table.from_batches(pending, schema)
-                pending, size, rows = [], 0, 0
-            pending.append(piece)
-            size, rows = size + piece.nbytes, rows + piece.num_rows
-    if pending:
-        yield pa.Table.from_batches(pending, schema)
+    writer = TableWriter(path, schema, metadata, row_group_bytes)
+    with table_writers(writer):
+        for batch in batches:
+            writer.write(batch)
+        return writer.close()
 
 
 def _pieces(batch: pa.RecordBatch, limit: int) -> Iterator[pa.RecordBatch]:
@@ -108,3 +145,13 @@ def read_batches(
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return whole columns of a table; for those that fit in memory (ids, numbers), not for text."""
     return pq.read_table(path, columns=columns, page_checksum_verification=True, use_threads=False)
+
+
+def same_rows(expected: Sequence[str], found: Sequence[str], path: Path) -> None:
+    """Raise `IntegrityError` unless two tables that are joined by position hold the same documents."""
+    if expected == found:
+        return
+    for row, (left, right) in enumerate(zip(expected, found, strict=False)):
+        if left != right:
+            raise IntegrityError(f"{path}: row {row} is document {right}, the documents have {left} there")
+    raise IntegrityError(f"{path}: {len(found)} rows stand beside {len(expected)} documents")

@@ -1,0 +1,36 @@
+"""Splits that no version of a corpus leaks through.
+
+Whether a document is held out follows from its split key alone: the canonical URL, or the parent work of a chapter or
+thread, or the document's own id. Recrawls of one page and chapters of one book have one key and fall on one side.
+"""
+
+from hashlib import sha256
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+HELDOUT_UNIT = 10_000
+"""Held-out shares are whole numbers of documents in this many, so that no rounding moves the border."""
+
+
+def canonical_url(url: str) -> str:
+    """Return what recrawls of a page share: host without `www.`, path without a last slash, sorted query; no scheme."""
+    try:
+        parts = urlsplit(url.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return url
+    if not host:
+        return url
+    port_text = f":{port}" if port not in (None, 80, 443) else ""
+    query = urlencode(sorted(parse_qsl(parts.query, keep_blank_values=True)))
+    return f"{host.removeprefix('www.')}{port_text}{parts.path.rstrip('/')}{'?' + query if query else ''}"
+
+
+def split_key(url: str | None, parent: str | None, doc_id: str) -> str:
+    """Return 16 hex characters that documents share which must not straddle a split."""
+    name = f"parent:{parent}" if parent else f"url:{canonical_url(url)}" if url else f"doc:{doc_id}"
+    return sha256(f"headrace split 1\n{name}".encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def is_heldout(key: str, heldout: int) -> bool:
+    """Tell whether documents with this split key are held out when `heldout` in 10,000 are."""
+    return int(key, 16) * HELDOUT_UNIT < heldout << 64

@@ -1,0 +1,110 @@
+"""Measure: one signal on one view, written beside the documents, row by row.
+
+Each signal has an artifact of its own, so that a new signal is a new pass for itself alone and a changed rule measures
+nothing. Signals that are missing for the same part run as one bundle: the text is read once and its analysis shared.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from headrace.filters.contract import Signal
+from headrace.pipeline.schema import Ledger, Tally, Task
+from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
+from headrace.pipeline.store import Store
+from headrace.pipeline.tables import TableWriter, read_batches, same_rows, table_writers
+from headrace.pipeline.views import RAW, Views, make_signal, side_table_schema, signal_id, span_column
+
+BATCH_ROWS = 512
+
+
+@register
+class Measure(Stage):
+    """Measures `signal` on `view` for every document."""
+
+    name: ClassVar[str] = "measure"
+    version: ClassVar[int] = 1
+    table: ClassVar[str] = "signals"
+
+    signal: str
+    options: dict[str, Any] = {}
+    view: str = RAW
+
+    @property
+    def id(self) -> str:
+        """The signal's id: `name` or `name@view`."""
+        return signal_id(self.signal, self.view)
+
+    def resources(self) -> dict[str, str]:
+        """Return the signal's version and all that it says can change its values."""
+        signal = make_signal(self.signal, self.options)
+        return {f"signal:{self.signal}": str(signal.version), **signal.resources()}
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the documents, and the side table whose spans make the view."""
+        return ("documents",) if self.view == RAW else ("documents", f"signals:{self.view}")
+
+    def plan(self, planning: Planning) -> list[Task]:
+        """Return one task a part of the documents."""
+        columns = [planning.part_inputs(role) for role in self.inputs()]
+        return [self.task(inputs) for inputs in zip(*columns, strict=True)]
+
+    @classmethod
+    def bundles(cls, tasks: Sequence[Task]) -> list[tuple[Task, ...]]:
+        """Group the tasks that read the same texts on the same view."""
+
+        def texts(task: Task) -> tuple[str, ...]:
+            return tuple(item.content for item in task.inputs)
+
+        return [tuple(group) for _, group in groupby(sorted(tasks, key=texts), texts)]
+
+    @classmethod
+    def run_bundle(cls, tasks: Sequence[Task], store: Store) -> Iterator[tuple[Task, Made]]:
+        """Measure all signals of the bundle in one reading of the text."""
+        stages = [cls.of(task) for task in tasks]
+        assert all(isinstance(stage, Measure) for stage in stages)
+        signals = [make_signal(stage.signal, stage.options) for stage in stages if isinstance(stage, Measure)]
+        view = str(tasks[0].config["view"])
+        writers = [
+            TableWriter(store.new_file(task, cls.table), side_table_schema(signal, view), {"task": task.key})
+            for task, signal in zip(tasks, signals, strict=True)
+        ]
+        tally = Tally()
+        with table_writers(*writers):
+            for batch, views in _views(tasks[0], store, view):
+                for signal, writer in zip(signals, writers, strict=True):
+                    writer.write(_side_batch(batch, views, signal, view))
+                tally += Tally(records=batch.num_rows, bytes=sum(batch.column("text_bytes").to_pylist()))
+            files = [writer.close() for writer in writers]
+        for task, file in zip(tasks, files, strict=True):
+            yield task, Made({cls.table: file}, Ledger(input=tally, kept=tally, output=tally))
+
+
+def _views(task: Task, store: Store, view: str) -> Iterator[tuple[pa.RecordBatch, Views]]:
+    (documents,) = input_paths(task, store, "documents")
+    batches = read_batches(documents, ["doc_id", "text", "url", "text_bytes"], batch_rows=BATCH_ROWS)
+    if view == RAW:
+        for batch in batches:
+            yield batch, Views(batch.column("text").to_pylist(), batch.column("url").to_pylist(), None)
+        return
+    (spans_path,) = input_paths(task, store, f"signals:{view}")
+    rows = _rows(spans_path, ["doc_id", span_column(view)])
+    for batch in batches:
+        spans = [next(rows) for _ in range(batch.num_rows)]
+        same_rows(batch.column("doc_id").to_pylist(), [doc_id for doc_id, _ in spans], spans_path)
+        yield (
+            batch,
+            Views(batch.column("text").to_pylist(), batch.column("url").to_pylist(), [span for _, span in spans]),
+        )
+
+
+def _rows(path: Any, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    for batch in read_batches(path, columns):
+        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+
+
+def _side_batch(batch: pa.RecordBatch, views: Views, signal: Signal, view: str) -> pa.RecordBatch:
+    columns = [batch.column("doc_id"), batch.column("text_bytes"), *views.measure(signal)]
+    return pa.RecordBatch.from_arrays(columns, schema=side_table_schema(signal, view))
