@@ -7,10 +7,12 @@ records of one shared compressed stream share the extent of that stream and diff
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, BinaryIO, ClassVar, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
+
+from headrace.pipeline.errors import IntegrityError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,11 @@ class Record:
 
     `kind` is the format's own word (`response`, `resource`, `conversion`, `request`, `text`, ...). `digest` is the
     sha256 of the record's decompressed block, before anything is undone, so it survives moving and recompression.
-    `fault` names why the record cannot be trusted to be whole (`truncated`, `bad_http`, `bad_content_encoding`,
-    `too_large`, ...); a faulty record is never a document, but it is counted.
+    `fault` names why the record cannot be trusted to be whole (`truncated`, `bad_length`, `corrupt_gzip`, `bad_http`,
+    `bad_transfer_encoding`, `bad_content_encoding`, `bad_encoding`, `bad_json`, `too_large`); a faulty record is
+    never a document, but it is counted. `content_type` is a media type in lower case without parameters, empty where
+    none is stated; `headers` are the HTTP fields by lower-case name, or the record's own where it has no HTTP layer;
+    `metadata` is what else a document should remember.
     """
 
     extent: Extent
@@ -81,6 +86,26 @@ class Reader(Protocol):
 
 
 _REGISTRY: dict[str, type[Any]] = {}
+
+
+def read_extent(file: BinaryIO, extent: Extent, reader: Reader) -> Record:
+    """Read one record (without a fault of length) again from the bytes that its extent names, and from those alone.
+
+    Raises:
+        IntegrityError: the bytes are not those that were digested, or the record is no longer found in them.
+    """
+    from headrace.pipeline.readers.sources import FileSource, FileWindow, hash_range
+
+    window = cast(BinaryIO, FileWindow(file, extent.offset, extent.length))
+    digest = hash_range(FileSource(window), 0, extent.length)
+    if digest != extent.digest:
+        where = f"bytes [{extent.offset}, {extent.offset + extent.length})"
+        raise IntegrityError(f"{where} have the digest {digest}, not {extent.digest}: the file has changed")
+    for item in reader.read(window, "extent"):
+        same = (item.extent.length, item.extent.inner) == (extent.length, extent.inner)
+        if isinstance(item, Record) and same:
+            return replace(item, extent=extent)
+    raise IntegrityError(f"no record at {extent}: its reader or configuration has changed")
 
 
 def register(name: str) -> Callable[[type[Any]], type[Any]]:
