@@ -155,3 +155,8 @@ def same_rows(expected: Sequence[str], found: Sequence[str], path: Path) -> None
         if left != right:
             raise IntegrityError(f"{path}: row {row} is document {right}, the documents have {left} there")
     raise IntegrityError(f"{path}: {len(found)} rows stand beside {len(expected)} documents")
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """Return the schema of a table as it was declared, without the file's metadata."""
+    return pq.read_schema(path).remove_metadata()

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-
 import pyarrow as pa
 
 from headrace.filters.spans import Span, apply_spans, merge_spans

@@ -51,14 +51,17 @@ class Rules(_Verdicts):
         """Return the rules as models."""
         return [Rule.model_validate(rule) for rule in self.rules]
 
-    def signal_ids(self) -> list[str]:
-        """Return the ids of the signals that the rules read, sorted."""
-        columns = [column for rule in self.parsed() for column in (rule.column, *(rule.when or {}))]
-        return sorted({id_of_column(column) for column in columns})
+    def columns_by_role(self) -> dict[str, list[str]]:
+        """Return the columns that the rules read, sorted, by the role of the table that holds them."""
+        roles: dict[str, list[str]] = {}
+        for column in sorted({column for rule in self.parsed() for column in rule.columns}):
+            signal = id_of_column(column)
+            roles.setdefault(f"signals:{signal}" if signal else "documents", []).append(column)
+        return roles
 
     def inputs(self) -> tuple[str, ...]:
-        """Return the side tables and the earlier verdicts."""
-        return ("verdicts", *(f"signals:{name}" for name in self.signal_ids()))
+        """Return the earlier verdicts and the tables that the rules read."""
+        return ("verdicts", *self.columns_by_role())
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return one task a part."""
@@ -73,19 +76,17 @@ class Rules(_Verdicts):
             failed = undecided & ~apply_rule(rule, columns)
             for index in np.flatnonzero(failed):
                 evidence = rule_evidence(rule, columns[rule.column][int(index)])
-                rows[index] |= {"kept": False, "reason": rule.reason or rule.column, "evidence": evidence}
+                rows[index] |= {"kept": False, "reason": rule.reason, "evidence": evidence}
             undecided &= ~failed
         return rows
 
     def _columns(self, doc_ids: Sequence[str], task: Task, store: Store) -> Mapping[str, Sequence[Any]]:
-        needed = {column for rule in self.parsed() for column in (rule.column, *(rule.when or {}))}
         columns: dict[str, Sequence[Any]] = {}
-        for name in self.signal_ids():
-            (path,) = input_paths(task, store, f"signals:{name}")
-            mine = sorted(column for column in needed if id_of_column(column) == name)
-            table = read_columns(path, ["doc_id", *mine])
+        for role, names in self.columns_by_role().items():
+            (path,) = input_paths(task, store, role)
+            table = read_columns(path, ["doc_id", *names])
             same_rows(doc_ids, table.column("doc_id").to_pylist(), path)
-            columns |= {column: table.column(column).to_pylist() for column in mine}
+            columns |= {name: table.column(name).to_pylist() for name in names}
         return columns
 
 
@@ -123,7 +124,7 @@ class Adopt(_Verdicts):
 def earlier_verdicts(task: Task, store: Store) -> list[Row]:
     """Return one row a document: kept, or null where an earlier stage dropped it (its reason stays with that stage)."""
     paths = input_paths(task, store, "verdicts")
-    if not paths:
+    if not paths:  # the first verdicts: everything is kept so far
         (path,) = input_paths(task, store, "documents")
         table = read_columns(path, ["doc_id", "text_bytes"])
         return [dict.fromkeys(VERDICTS.names) | {"kept": True} | row for row in table.to_pylist()]

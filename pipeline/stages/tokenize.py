@@ -55,7 +55,9 @@ class Encode(Stage):
         (tokenizer_path,) = input_paths(task, store, "tokenizer")
         (corpus_path,) = input_paths(task, store, "corpus")
         vocabulary = Vocabulary.load(tokenizer_path)
-        table = pa.Table.from_batches(_encoded(corpus_path, vocabulary), TOKENS).sort_by("order")
+        table = pa.Table.from_batches(_encoded(corpus_path, vocabulary), TOKENS).sort_by(
+            [("order", "ascending"), ("doc_id", "ascending")]
+        )
         path = store.new_file(task, self.table)
         file = write_table(path, TOKENS, table.to_batches(), {"task": task.key}, ROW_GROUP_BYTES)
         tally = Tally(records=table.num_rows, bytes=_sum(table, "num_bytes"))

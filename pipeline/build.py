@@ -1,0 +1,313 @@
+"""Builds: a recipe walked step by step, each made from what the earlier ones left in the store.
+
+A walk yields what it plans before it needs it: `build` makes each, `plan` only looks whether it is there. The keys of a
+step follow from the contents of earlier ones, so a plan ends at the first step that would run: what comes after depends
+on what that gives, and may well be found unchanged.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
+from headrace.pipeline.engines import Engine
+from headrace.pipeline.errors import InputError, RecipeError
+from headrace.pipeline.lock import Lock, LockedInput, LockedStep, explain_change
+from headrace.pipeline.raw_files import find_files
+from headrace.pipeline.recipe import (
+    MEBIBYTE,
+    CutStep,
+    MeasureStep,
+    MinHashStep,
+    Recipe,
+    RulesStep,
+    SignalSpec,
+    TokenizeStep,
+)
+from headrace.pipeline.schema import Manifest
+from headrace.pipeline.stages.contract import Planning, RawFile, Stage
+from headrace.pipeline.stages.cut import Cut
+from headrace.pipeline.stages.distinct import Distinct
+from headrace.pipeline.stages.judge import Adopt, Rules
+from headrace.pipeline.stages.measure import Measure
+from headrace.pipeline.stages.minhash import MinHash
+from headrace.pipeline.stages.read import Read, SourceConfig
+from headrace.pipeline.stages.stream_index import StreamIndex
+from headrace.pipeline.stages.tokenize import Encode, Shuffle
+from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
+from headrace.pipeline.store import Store, replace, writing
+
+SAMPLE_UNIT = 1 << 32
+
+Walk = Generator[Sequence[Planned], Sequence[Manifest], None]
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a command adds to a recipe: globs of sources, a share of the records, a number of documents."""
+
+    globs: Mapping[str, str] = field(default_factory=dict)
+    sample: float | None = None
+    limit: int | None = None
+
+    def as_config(self) -> dict[str, int | str]:
+        """Return those that change what is built, for the lock."""
+        options: dict[str, int | str] = {}
+        if self.sample is not None:
+            options["sample"] = repr(self.sample)
+        if self.limit is not None:
+            options["limit"] = self.limit
+        return options
+
+    def lock_name(self, recipe: str) -> str:
+        """Return the file name of the lock: a sampled build does not overwrite the lock of the whole."""
+        suffix = "".join(f".{name}-{value}" for name, value in sorted(self.as_config().items()))
+        return f"{recipe}{suffix}.lock.toml"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build made: manifests by role, the lock, and where both lie."""
+
+    manifests: Mapping[str, Manifest]
+    lock: Lock
+    lock_path: Path
+    store: Store
+
+    @property
+    def corpus(self) -> Manifest:
+        """The corpus."""
+        return self.manifests["corpus"]
+
+    def path(self, role: str) -> str:
+        """Return the path of a manifest."""
+        return manifest_path(self.manifests[role], self.store)
+
+
+class _Walker:
+    """Plans the steps of one recipe over one store."""
+
+    def __init__(self, recipe: Recipe, store: Store, options: BuildOptions) -> None:
+        self.recipe, self.store, self.options = recipe, store, options
+        self.files = self._find_files()
+        self.upstream: dict[str, Manifest] = {}
+
+    def _find_files(self) -> dict[str, list[RawFile]]:
+        names = [source.name for source in self.recipe.sources]
+        unknown = sorted(set(self.options.globs) - set(names))
+        if unknown:
+            raise InputError(f"--source {unknown[0]}=...: the recipe has no such source (it has: {', '.join(names)})")
+        files = {}
+        for source in self.recipe.sources:
+            pattern = self.options.globs.get(source.name, source.glob)
+            if not pattern:
+                raise InputError(f"source {source.name!r} has no files; give --source {source.name}=GLOB")
+            files[source.name] = find_files(source.name, pattern, self.store)
+        return files
+
+    def inputs(self) -> tuple[LockedInput, ...]:
+        """Return the raw inputs as the lock names them."""
+        return tuple(
+            LockedInput(source=name, relative=file.relative, size=file.size, sha256=file.sha256)
+            for name, files in self.files.items()
+            for file in files
+        )
+
+    def _planned(self, label: str, stage: Stage) -> Planned:
+        roles = {role: self.upstream[role] for role in stage.inputs()}
+        planning = Planning(self.store, roles, self.files)
+        return Planned(label, stage, tuple(stage.plan(planning)), planning)
+
+    def _one(self, label: str, role: str, stage: Stage) -> Walk:
+        (self.upstream[role],) = yield [self._planned(label, stage)]
+
+    def walk(self) -> Walk:
+        """Yield what can be made next; expects the manifests to be sent back."""
+        yield from self._read()
+        yield from self._find("distinct", Distinct(limit=self.options.limit))
+        for number, step in enumerate(self.recipe.steps, 1):
+            match step:
+                case MeasureStep():
+                    yield from self._measure(step)
+                case RulesStep():
+                    rules = tuple(
+                        rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in step.rules
+                    )
+                    yield from self._one(f"rules {number}", "verdicts", Rules(rules=rules))
+                case MinHashStep():
+                    stage = MinHash(signal=step.signal, bands=step.bands, rows=step.rows)
+                    yield from self._find(f"minhash {number}", stage)
+                case CutStep():
+                    size = self.recipe.sharding.row_group_mebibytes * MEBIBYTE
+                    cut = Cut(remove=tuple(step.remove), redact=tuple(step.redact), row_group_bytes=size)
+                    yield from self._one("cut", "corpus", cut)
+                case TokenizeStep():
+                    yield from self._tokenize(step)
+
+    def _read(self) -> Walk:
+        sources = tuple(
+            SourceConfig(**source.model_dump(include=set(SourceConfig.model_fields))) for source in self.recipe.sources
+        )
+        sample = None if self.options.sample is None else round(self.options.sample * SAMPLE_UNIT)
+        stage = Read(sources=sources, sample=sample, limit=self.options.limit)
+        planning = Planning(self.store, {}, self.files)
+        tasks = stage.plan_sized(planning, self.recipe.sharding.task_mebibytes * MEBIBYTE)
+        if self.options.limit is None:
+            (self.upstream["documents"],) = yield [Planned("read", stage, tuple(tasks), planning)]
+            return
+        for count in range(1, len(tasks) + 1):  # no more tasks than the limit needs, whatever the number of workers
+            (documents,) = yield [Planned("read", stage, tuple(tasks[:count]), planning)]
+            self.upstream["documents"] = documents
+            if documents.rows >= self.options.limit:
+                return
+
+    def _find(self, label: str, stage: Stage) -> Walk:
+        """Make the findings of a global stage, then the verdicts of each part."""
+        role = f"findings:{stage.name}"
+        yield from self._one(label, role, stage)
+        yield from self._one(f"{label} verdicts", "verdicts", Adopt(findings=stage.name))
+
+    def _measure(self, step: MeasureStep) -> Walk:
+        stages = []
+        for signal in step.signals:
+            spec = SignalSpec(name=signal) if isinstance(signal, str) else signal
+            stages.append(Measure(signal=spec.name, options=spec.options, view=step.view))
+        planned = [self._planned(f"measure {stage.id}", stage) for stage in stages]
+        manifests = yield planned
+        for stage, manifest in zip(stages, manifests, strict=True):
+            self.upstream[f"signals:{stage.id}"] = manifest
+
+    def _tokenize(self, step: TokenizeStep) -> Walk:
+        if step.tokenizer is not None:
+            self.files["tokenizer"] = find_files("tokenizer", step.tokenizer, self.store)
+            yield from self._one("tokenizer", "tokenizer", GivenTokenizer())
+        else:
+            stage = TrainTokenizer(
+                vocab_size=step.vocab_size,
+                max_bytes=step.train_mebibytes * MEBIBYTE,
+                heldout=self.recipe.split.heldout,
+            )
+            yield from self._one("tokenizer", "tokenizer", stage)
+        yield from self._one("encode", "encoded", Encode())
+        yield from self._one("tokenize", "tokens", Shuffle())
+
+
+def build(
+    recipe: Recipe,
+    store: Store,
+    engine: Engine,
+    options: BuildOptions = BuildOptions(),
+    *,
+    locked: Lock | None = None,
+    watch: Watcher = ignore_progress,
+) -> Built:
+    """Build a recipe: make what is missing, in order, and write the lock.
+
+    Raises:
+        InputError: a source has no files, or one of them cannot be read.
+        RecipeError: the steps do not fit together.
+        LockError: `locked` does not name what would be built.
+        TaskError: a task failed; what was finished is kept.
+    """
+    walker = _Walker(recipe, store, options)
+    steps: dict[str, LockedStep] = {}
+    walk = walker.walk()
+    try:
+        planned = _next(walk, None)
+        while planned is not None:
+            for item in planned if locked else ():
+                _check_locked(locked, item, options)
+            manifests = make(planned, engine, watch)
+            for item, manifest in zip(planned, manifests, strict=True):
+                if locked:
+                    locked.check_content(item.label, manifest)
+                steps[item.label] = LockedStep.of(item, manifest)
+            planned = _next(walk, manifests)
+    finally:
+        engine.close()
+    lock = Lock(recipe=recipe.name, options=options.as_config(), inputs=walker.inputs(), steps=tuple(steps.values()))
+    path = lock_path(store, recipe, options)
+    with writing(path):
+        path.parent.mkdir(exist_ok=True)
+        replace(path, lock.render())
+    return Built(walker.upstream, lock, path, store)
+
+
+def _check_locked(lock: Lock | None, planned: Planned, options: BuildOptions) -> None:
+    # with a limit the first reading grows task by task; only the last of its keys is in the lock
+    if lock is not None and not (planned.label == "read" and options.limit is not None):
+        lock.check(planned)
+
+
+def _next(walk: Walk, manifests: Sequence[Manifest] | None) -> Sequence[Planned] | None:
+    try:
+        return next(walk) if manifests is None else walk.send(manifests)
+    except StopIteration:
+        return None
+    except KeyError as error:
+        raise RecipeError(_missing_role(str(error.args[0]))) from None
+
+
+def _missing_role(role: str) -> str:
+    kind, _, name = role.partition(":")
+    if kind == "signals":
+        signal, _, view = name.partition("@")
+        where = f' with view = "{view}"' if view else ""
+        return (
+            f"a step reads signal {name!r}, which no step before it measures; add {signal!r} to a measure step{where}"
+        )
+    return f"a step needs {role!r}, which no step before it makes; check the order of the steps"
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step as `plan` shows it."""
+
+    label: str
+    tasks: int
+    cached: int
+    why: str
+
+
+def plan(recipe: Recipe, store: Store, options: BuildOptions = BuildOptions()) -> list[PlannedStep]:
+    """Return the steps up to the first that would run, with what is there and why the rest is not."""
+    walker = _Walker(recipe, store, options)
+    path = lock_path(store, recipe, options)
+    last = Lock.load(path) if path.exists() else None
+    walk, shown = walker.walk(), []
+    planned = _next(walk, None)
+    while planned is not None:
+        missing = [len(item.missing()) for item in planned]
+        shown += [_show(item, absent, last) for item, absent in zip(planned, missing, strict=True)]
+        manifests: list[Any] = [store.find_manifest(item.stage.name, item.key) for item in planned]
+        if any(missing) or not all(manifests):
+            break
+        planned = _next(walk, [Manifest.load(path) for path in manifests])
+    return shown
+
+
+def _show(planned: Planned, missing: int, last: Lock | None) -> PlannedStep:
+    total = len(planned.tasks)
+    if not missing:
+        why = "made before"
+    elif last is None or (known := last.step(planned.label)) is None:
+        why = "never made in this store"
+    elif known.key == planned.key:
+        why = "its files are gone from the store"
+    else:
+        why = explain_change(known, planned)
+    return PlannedStep(planned.label, total, total - missing, why)
+
+
+def lock_path(store: Store, recipe: Recipe, options: BuildOptions) -> Path:
+    """Return where the lock of a recipe lies in a store."""
+    return store.root / "locks" / options.lock_name(recipe.name)
+
+
+def index_stream(tokens: Manifest, store: Store, engine: Engine, stage: StreamIndex) -> Manifest:
+    """Make, or find, the stream index of a token artifact."""
+    planning = Planning(store, {"tokens": tokens})
+    planned = Planned("stream index", stage, tuple(stage.plan(planning)), planning)
+    (manifest,) = make([planned], engine)
+    return manifest

@@ -1,0 +1,154 @@
+"""Recipes: what a person wants of a corpus, as strict TOML; no includes, no code.
+
+A recipe names its sources and, in order, the steps that documents go through. Reading, the removal of equal records and
+the writing of manifests need no words: they are implied.
+"""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from headrace.filters.rules import Rule
+from headrace.pipeline.errors import InputError
+from headrace.pipeline.schema import SCHEMA_VERSION
+from headrace.pipeline.split import HELDOUT_UNIT
+from headrace.pipeline.strict_toml import load_toml, parse_toml
+from headrace.pipeline.views import RAW
+
+NAME = r"^[a-z][a-z0-9_-]*$"
+MEBIBYTE = 1 << 20
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, strict in types, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class Source(Section):
+    """Where documents come from; `glob` may be left to `--source NAME=GLOB`."""
+
+    name: str = Field(pattern=NAME)
+    glob: str | None = None
+    reader: str = "warc"
+    reader_options: dict[str, Any] = {}
+    extractor: str = "trafilatura"
+    extractor_options: dict[str, Any] = {}
+
+
+class SignalSpec(Section):
+    """A signal with options; a bare name stands for one without."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class MeasureStep(Section):
+    """Measures signals on a view: `raw`, or the text without the spans of a signal measured before."""
+
+    kind: Literal["measure"]
+    signals: list[str | SignalSpec] = Field(min_length=1)
+    view: str = RAW
+
+
+class RulesStep(Section):
+    """Drops documents by rules, in order; the first that a document fails names the reason."""
+
+    kind: Literal["rules"]
+    rules: list[Rule] = Field(min_length=1)
+
+
+class MinHashStep(Section):
+    """Drops near-duplicates: documents that share a band of MinHash values are one cluster, its first member stays."""
+
+    kind: Literal["minhash"]
+    signal: str = "minhash"
+    bands: int = Field(default=14, ge=1)
+    rows: int = Field(default=8, ge=1)
+
+
+class CutStep(Section):
+    """Writes the corpus; the columns name spans to remove and spans to redact."""
+
+    kind: Literal["cut"]
+    remove: list[str] = []
+    redact: list[str] = []
+
+
+class TokenizeStep(Section):
+    """Tokenizes the corpus, with the `tokenizer.json` at a path or with a byte-level BPE trained on the corpus."""
+
+    kind: Literal["tokenize"]
+    tokenizer: str | None = None
+    vocab_size: int = Field(default=32_768, ge=257)
+    train_mebibytes: int = Field(default=1024, ge=1)
+
+
+Step = Annotated[MeasureStep | RulesStep | MinHashStep | CutStep | TokenizeStep, Field(discriminator="kind")]
+
+
+class Sharding(Section):
+    """Sizes in MiB: of a task's input, and of a row group of the corpus (uncompressed)."""
+
+    task_mebibytes: int = Field(default=256, ge=1)
+    row_group_mebibytes: int = Field(default=32, ge=1)
+
+
+class Split(Section):
+    """How many documents in 10,000 are held out of training, and so of the tokenizer's."""
+
+    heldout: int = Field(default=100, ge=0, lt=HELDOUT_UNIT)
+
+
+class Recipe(Section):
+    """A whole recipe."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    sources: list[Source] = Field(min_length=1)
+    steps: list[Step] = Field(min_length=1)
+    sharding: Sharding = Sharding()
+    split: Split = Split()
+
+    @model_validator(mode="after")
+    def _one_of_each_name(self) -> "Recipe":
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two sources share a name: {', '.join(sorted(names))}")
+        kinds = [step.kind for step in self.steps]
+        if kinds.count("cut") != 1:
+            raise ValueError(f"a recipe has one step of kind 'cut', this one has {kinds.count('cut')}")
+        after = kinds[kinds.index("cut") + 1 :]
+        if after not in ([], ["tokenize"]):
+            raise ValueError(f"after 'cut' only one step of kind 'tokenize' can come, not {', '.join(after)}")
+        return self
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe by path, or a built-in one by name.
+
+    Raises:
+        InputError: there is no such file and no such built-in recipe.
+        RecipeError: the recipe has an unknown key or a wrong value.
+    """
+    path = Path(name)
+    if path.suffix == ".toml" or path.exists():
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name a recipe file (.toml)")
+        return load_toml(Recipe, path)
+    built_in = builtin_recipes()
+    if name not in built_in:
+        raise InputError(
+            f"{name}: no such file, and no built-in recipe of that name (there are: {', '.join(built_in)})"
+        )
+    resource = files("headrace.manifests") / "recipes" / f"{name}.toml"
+    return parse_toml(Recipe, resource.read_text(encoding="utf-8"), f"{name} (built in)")
+
+
+def builtin_recipes() -> list[str]:
+    """Return the names of the recipes that come with Headrace, sorted."""
+    folder = files("headrace.manifests") / "recipes"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))

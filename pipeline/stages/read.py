@@ -1,0 +1,268 @@
+"""Read: raw files become documents, and every byte of them a line of the ledger.
+
+Reading and extraction are one task, so that raw payloads are never stored. For each record the reader yields, either a
+document is written or a row of `records` says why not. Stored bytes are added up from the extents: they must tile the
+file. Records that share a compressed stream share its bytes in proportion to their decompressed length, by cumulative
+division, so that nothing is lost to rounding.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from headrace.pipeline.errors import InputError, LedgerError
+from headrace.pipeline.extract import Dropped, Extractor, make_extractor
+from headrace.pipeline.hashing import canonical_json
+from headrace.pipeline.raw_files import group_files
+from headrace.pipeline.readers.contract import Extent, Gap, Reader, Record, make_reader
+from headrace.pipeline.schema import DOCUMENTS, RECORDS, Ledger, Strict, Tally, Task, TaskInput
+from headrace.pipeline.stages.contract import Made, Planning, Stage, register
+from headrace.pipeline.store import Store
+from headrace.pipeline.tables import TableWriter, table_writers
+
+BATCH_ROWS = 256
+Row = dict[str, Any]
+
+
+def document_id(record: Record, part: str = "") -> str:
+    """Return a document's name: of its record's decompressed block, target URL and date, and its part of the record."""
+    name = "\n".join(("headrace document 1", record.digest, record.url, record.date, part))
+    return sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
+
+
+class SourceConfig(Strict):
+    """How one source is read."""
+
+    name: str
+    reader: str
+    reader_options: dict[str, Any] = {}
+    extractor: str
+    extractor_options: dict[str, Any] = {}
+
+
+@register
+class Read(Stage):
+    """Reads files of `sources`; `sample` is a share of records in 2^32, `limit` a number of documents per task."""
+
+    name: ClassVar[str] = "read"
+    version: ClassVar[int] = 1
+    table: ClassVar[str] = "documents"
+
+    sources: tuple[SourceConfig, ...]
+    sample: int | None = None
+    limit: int | None = None
+
+    def resources(self) -> dict[str, str]:
+        """Return what readers and extractors say can change what they give."""
+        found: dict[str, str] = {}
+        for source in self.sources:
+            found |= make_reader(source.reader, source.reader_options).resources()
+            found |= make_extractor(source.extractor, source.extractor_options).resources()
+        return found
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return no artifact: only raw files are read."""
+        return ()
+
+    def plan_sized(self, planning: Planning, task_bytes: int) -> list[Task]:
+        """Return tasks of about `task_bytes` of input each, in row order."""
+        tasks = []
+        for source in self.sources:
+            one = self.model_copy(update={"sources": (source,)})
+            for group in group_files(planning.files[source.name], task_bytes):
+                inputs = [TaskInput(role="raw", content=f.sha256, path=str(f.path), size=f.size) for f in group]
+                tasks.append(one.task(inputs))
+        return tasks
+
+    def run(self, task: Task, store: Store) -> Made:
+        """Read and extract the files of one task."""
+        work = _Reading(self.sources[0], self.sample, self.limit)
+        documents = TableWriter(store.new_file(task, self.table), DOCUMENTS, {"task": task.key})
+        records = TableWriter(store.new_file(task, "records"), RECORDS, {"task": task.key})
+        with table_writers(documents, records):
+            for item in task.inputs:
+                for batch in _batches(work.read(item), DOCUMENTS):
+                    documents.write(batch)
+            for batch in _batches(iter(work.records), RECORDS):
+                records.write(batch)
+            files = {self.table: documents.close(), "records": records.close()}
+        return Made(files, work.ledger())
+
+
+def _batches(rows: Iterator[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    pending: list[Row] = []
+    for row in rows:
+        pending.append(row)
+        if len(pending) == BATCH_ROWS:
+            yield pa.RecordBatch.from_pylist(pending, schema=schema)
+            pending = []
+    if pending:
+        yield pa.RecordBatch.from_pylist(pending, schema=schema)
+
+
+@dataclass
+class _Fate:
+    """What became of one item of a file: `row` is its line among the records, None for a document."""
+
+    extent: Extent
+    kind: str
+    row: Row | None
+
+
+@dataclass
+class _Reading:
+    """The files of one task on their way: documents are yielded, all else is counted."""
+
+    source: SourceConfig
+    sample: int | None
+    limit: int | None
+    records: list[Row] = field(default_factory=list)
+    kept: Tally = field(default_factory=Tally)
+    dropped: dict[str, Tally] = field(default_factory=dict)
+    gaps: dict[str, int] = field(default_factory=dict)
+    total: Tally = field(default_factory=Tally)
+    output: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self._reader: Reader = make_reader(self.source.reader, self.source.reader_options)
+        self._extractor: Extractor = make_extractor(self.source.extractor, self.source.extractor_options)
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of all files read."""
+        return Ledger(
+            input=self.total,
+            kept=self.kept,
+            dropped=dict(sorted(self.dropped.items())),
+            gaps=dict(sorted(self.gaps.items())),
+            output=self.output,
+        )
+
+    def read(self, item: TaskInput) -> Iterator[Row]:
+        """Yield the documents of one file, and account for all of its bytes."""
+        path, position = Path(item.path), 0
+        uri = path.as_uri()
+        shared: list[_Fate] = []
+        with _open(path, item) as file:
+            for entry in self._reader.read(file, uri):
+                if shared and shared[0].extent.offset != entry.extent.offset:
+                    position = self._settle(shared, position, path)
+                    shared = []
+                document, fate = self._judge(entry, uri)
+                shared.append(fate)
+                if document is not None:
+                    yield document
+            if shared:
+                position = self._settle(shared, position, path)
+        if position != item.size:
+            raise LedgerError(f"{path}: {position} of {item.size} bytes are accounted for; the reader lost some")
+        self.total += Tally(bytes=item.size)
+
+    def _judge(self, entry: Record | Gap, uri: str) -> tuple[Row | None, _Fate]:
+        """Decide about one item: a document, or a row among the records."""
+        origin = _origin(entry.extent, uri)
+        if isinstance(entry, Gap):
+            row = self._row(origin, fate="gap", kind="gap", reason=entry.reason)
+            return None, _Fate(entry.extent, "gap", row)
+        doc_id = document_id(entry)
+        outcome = self._fetch(entry, doc_id)
+        if isinstance(outcome, Dropped):
+            evidence = canonical_json(outcome.evidence) if outcome.evidence else None
+            row = self._row(
+                origin,
+                doc_id=doc_id,
+                url=entry.url,
+                kind=entry.kind,
+                fate="dropped",
+                reason=outcome.reason,
+                evidence=evidence,
+            )
+            return None, _Fate(entry.extent, "dropped", row)
+        text_bytes = len(outcome.text.encode())
+        self.output += Tally(records=1, bytes=text_bytes)
+        document = {
+            "doc_id": doc_id,
+            "text": outcome.text,
+            "url": entry.url or None,
+            "source": self.source.name,
+            "date": entry.date or None,
+            "metadata": json.dumps(dict(outcome.metadata), sort_keys=True, ensure_ascii=False),
+            "text_bytes": text_bytes,
+            "origin": origin,
+        }
+        return document, _Fate(entry.extent, "kept", None)
+
+    def _fetch(self, record: Record, doc_id: str) -> Any:
+        if self.sample is not None and int(doc_id[:8], 16) >= self.sample:
+            return Dropped("not_sampled")
+        if self.limit is not None and self.output.records >= self.limit:
+            return Dropped("beyond_limit")
+        return self._extractor.extract(record)
+
+    def _row(self, origin: Row, **values: Any) -> Row:
+        row = dict.fromkeys(RECORDS.names) | {"source": self.source.name, "origin": origin} | values
+        self.records.append(row)
+        return row
+
+    def _settle(self, fates: list[_Fate], position: int, path: Path) -> int:
+        """Count the items of one extent; return where the next extent must begin."""
+        extent = fates[0].extent
+        if extent.offset != position:
+            raise LedgerError(f"{path}: bytes {position} to {extent.offset} belong to no record and no gap")
+        for fate, num_bytes in zip(fates, _shares(fates, path), strict=True):
+            self._count(fate, num_bytes)
+        return extent.offset + extent.length
+
+    def _count(self, fate: _Fate, num_bytes: int) -> None:
+        if fate.row is not None:
+            fate.row["stored_bytes"] = num_bytes
+        if fate.kind == "gap" and fate.row is not None:
+            reason = fate.row["reason"]
+            self.gaps[reason] = self.gaps.get(reason, 0) + num_bytes
+            return
+        one = Tally(records=1, bytes=num_bytes)
+        self.total += Tally(records=1)
+        if fate.row is None:
+            self.kept += one
+        else:
+            reason = fate.row["reason"]
+            self.dropped[reason] = self.dropped.get(reason, Tally()) + one
+
+
+def _shares(fates: list[_Fate], path: Path) -> list[int]:
+    """Return each item's share of the stored bytes of the extent that all of them lie in."""
+    length = fates[0].extent.length
+    if len(fates) == 1:
+        return [length]
+    ends, position = [0], 0
+    for fate in fates:
+        if fate.extent.inner is None or fate.extent.inner[0] != position:
+            raise LedgerError(f"{path}: records of the stream at {fate.extent.offset} do not follow one another")
+        position = fate.extent.inner[1]
+        ends.append(position)
+    stored = [end * length // max(1, position) for end in ends]
+    return [high - low for low, high in pairwise(stored)]
+
+
+def _origin(extent: Extent, uri: str) -> Row:
+    inner = None if extent.inner is None else [{"member": None, "start": extent.inner[0], "end": extent.inner[1]}]
+    return {"uri": uri, "offset": extent.offset, "length": extent.length, "digest": extent.digest, "inner": inner}
+
+
+def _open(path: Path, item: TaskInput) -> Any:
+    """Open a raw file as it was planned.
+
+    Raises:
+        InputError: it is gone or has another size.
+    """
+    try:
+        if path.stat().st_size != item.size:
+            raise InputError(f"{path}: has {path.stat().st_size} bytes, was planned with {item.size}; start again")
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
