@@ -5,7 +5,7 @@ store which tasks are committed, hands the rest to an engine in bundles, reads t
 each written last and only after its ledger adds up.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -96,6 +96,13 @@ def make(planned: Sequence[Planned], engine: Engine, watch: Watcher = ignore_pro
     return [publish(item) for item in planned]
 
 
+def make_one(label: str, stage: Stage, upstream: Mapping[str, Manifest], store: Store, engine: Engine) -> Manifest:
+    """Make, or find, the artifact of one stage over others."""
+    planning = Planning(store, upstream)
+    (manifest,) = make([Planned(label, stage, tuple(stage.plan(planning)), planning)], engine)
+    return manifest
+
+
 def publish(planned: Planned) -> Manifest:
     """Publish the artifact whose tasks are all committed; return its manifest."""
     store = planned.planning.store
@@ -104,7 +111,7 @@ def publish(planned: Planned) -> Manifest:
         return Manifest.load(known)
     commits = [_committed(task, store) for task in planned.tasks]
     manifest = _manifest(planned, commits)
-    manifest.ledger.check(f"{planned.label}")
+    manifest.ledger.check(planned.label)
     return Manifest.load(store.publish(manifest, commits))
 
 

@@ -33,7 +33,6 @@ from headrace.pipeline.stages.judge import Adopt, Rules
 from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.stages.minhash import MinHash
 from headrace.pipeline.stages.read import Read, SourceConfig
-from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
@@ -303,11 +302,3 @@ def _show(planned: Planned, missing: int, last: Lock | None) -> PlannedStep:
 def lock_path(store: Store, recipe: Recipe, options: BuildOptions) -> Path:
     """Return where the lock of a recipe lies in a store."""
     return store.root / "locks" / options.lock_name(recipe.name)
-
-
-def index_stream(tokens: Manifest, store: Store, engine: Engine, stage: StreamIndex) -> Manifest:
-    """Make, or find, the stream index of a token artifact."""
-    planning = Planning(store, {"tokens": tokens})
-    planned = Planned("stream index", stage, tuple(stage.plan(planning)), planning)
-    (manifest,) = make([planned], engine)
-    return manifest

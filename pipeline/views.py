@@ -5,7 +5,6 @@ measured on the text without the spans that signal `c4` removes. A column is `id
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow as pa
 from headrace.filters.contract import Signal, TextBatch, signal_classes
 from headrace.filters.spans import Span, View
 from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.registry import make_registered
 from headrace.pipeline.schema import SPANS
 
 RAW = "raw"
@@ -43,25 +43,7 @@ def make_signal(name: str, options: Mapping[str, Any]) -> Signal:
     Raises:
         RecipeError: there is no such signal or it has no such option.
     """
-    from difflib import get_close_matches
-
-    classes = signal_classes()
-    if name not in classes:
-        near = get_close_matches(name, classes, 1)
-        raise RecipeError(
-            f"there is no signal {name!r}"
-            + (f"; did you mean {near[0]!r}?" if near else f"; there are {list(classes)}")
-        )
-    known = {field.name for field in fields(classes[name])}
-    for option in options:
-        if option not in known:
-            near = get_close_matches(option, known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; it has {sorted(known)}"
-            raise RecipeError(f"signal {name!r} has no option {option!r}{hint}")
-    try:
-        signal: Signal = classes[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"signal {name!r} refuses its options {dict(options)}: {error}") from error
+    signal: Signal = make_registered("signal", signal_classes(), name, options)
     return signal
 
 

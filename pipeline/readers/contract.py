@@ -126,3 +126,12 @@ def reader_classes() -> dict[str, type[Any]]:
     for module in iter_modules(readers.__path__):
         import_module(f"{readers.__name__}.{module.name}")
     return dict(sorted(_REGISTRY.items()))
+
+
+def make_reader(name: str, options: Mapping[str, Any]) -> Reader:
+    """Return a configured reader.
+
+    Raises:
+        RecipeError: there is no such reader, or it refuses the options.
+    """
+    return make_registered("reader", reader_classes(), name, options)

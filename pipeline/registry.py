@@ -1,0 +1,32 @@
+"""Making registered things by name and options, with errors that name the near miss."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any
+
+from headrace.pipeline.errors import RecipeError
+
+
+def make_registered(kind: str, classes: Mapping[str, type[Any]], name: str, options: Mapping[str, Any]) -> Any:
+    """Return `classes[name]`, a dataclass, made with `options` as its fields; arrays become tuples.
+
+    Raises:
+        RecipeError: there is no class of that name, it has no such option, or refuses a value.
+    """
+    if name not in classes:
+        raise RecipeError(f"there is no {kind} {name!r}{_near(name, classes)}")
+    known = {field.name for field in fields(classes[name])}
+    for option in options:
+        if option not in known:
+            raise RecipeError(f"{kind} {name!r} has no option {option!r}{_near(option, known)}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        return classes[name](**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{kind} {name!r} refuses its options {dict(options)}: {error}") from error
+
+
+def _near(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are: {', '.join(sorted(known)) or 'none'}"
