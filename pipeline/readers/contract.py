@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
 from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.registry import make_registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +135,5 @@ def make_reader(name: str, options: Mapping[str, Any]) -> Reader:
     Raises:
         RecipeError: there is no such reader, or it refuses the options.
     """
-    return make_registered("reader", reader_classes(), name, options)
+    reader: Reader = make_registered("reader", reader_classes(), name, options)
+    return reader
