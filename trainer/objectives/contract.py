@@ -1,8 +1,8 @@
 """What an objective is: a pure function from a batch to inputs, targets and weights.
 
 The loss of a step is the sum over positions of weight times negative log-likelihood of the target, divided by the sum
-of the weights of the *whole* global batch. An objective that draws (masks, noise) draws from the generator it is
-given, which is derived from the seed, the step and the rank; so it does not know how often a run was interrupted.
+of the weights of the *whole* global batch. A rank asks about its own rows only, so an objective treats each row by
+itself; what it draws (masks, noise) it draws from a seed that it derives from the step and the row's tokens.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,7 @@ class Question(NamedTuple):
     weights: NDArray[np.float32]
 
 
-Objective = Callable[[Batch, np.random.Generator], Question]
+Objective = Callable[[Batch], Question]
 
 _REGISTRY: dict[str, Objective] = {}
 

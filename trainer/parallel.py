@@ -1,0 +1,74 @@
+"""Data parallelism: every rank holds the whole model and takes its rows of each step.
+
+Ranks start from equal weights (they depend on the seed alone), sum their gradients once per step, each already
+divided by the weight of the whole global batch, and so stay equal. `torchrun` starts the processes; alone, there is a
+world of one and nothing is exchanged. Nothing is pickled: ranks exchange numbers only.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from headrace.trainer.device import choose_device
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes logs and checkpoints."""
+        return self.rank == 0
+
+    def sum(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all ranks, in float64."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace each gradient by its sum over all ranks."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for work in [dist.all_reduce(gradient, async_op=True) for gradient in gradients]:
+            work.wait()
+
+    def wait(self) -> None:
+        """Wait until every rank is here."""
+        self.sum([0.0])
+
+
+@contextmanager
+def join_world(device_name: str = "auto") -> Iterator[World]:
+    """Join the processes that `torchrun` started (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`), or be alone.
+
+    Backend: NCCL for CUDA, gloo otherwise.
+    """
+    size, device = int(os.environ.get("WORLD_SIZE", "1")), choose_device(device_name)
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    started = not dist.is_initialized()
+    if started:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        if started:
+            dist.destroy_process_group()

@@ -1,0 +1,195 @@
+"""One process's share of a run: what it knows between steps, and how it comes back from a checkpoint.
+
+The *plan* is the run's intent (`RunFile.intent`) and the stream's state; its digest names the run. A checkpoint of
+another plan is refused, and the error says what differs.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.pipeline.errors import RecipeError, StoreError
+from headrace.pipeline.hashing import canonical_json, digest_json
+from headrace.trainer.batch import BatchSource
+from headrace.trainer.checkpoint import (
+    Checkpoint,
+    checkpoint_path,
+    find_checkpoints,
+    latest_checkpoint,
+    open_checkpoint,
+    prune_checkpoints,
+    save_checkpoint,
+    set_aside_newer,
+)
+from headrace.trainer.device import describe_environment
+from headrace.trainer.evaluate import evaluate
+from headrace.trainer.flops import flops_per_token, peak_flops
+from headrace.trainer.learner import Learner
+from headrace.trainer.parallel import World
+from headrace.trainer.run_config import RunFile
+from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Session:
+    """What one process of a run knows between steps.
+
+    Attributes:
+        plan: digest of the run's intent and the stream's state.
+        resumed_from: step of the checkpoint that this process started from.
+        tokens: targets of the whole run so far; `tokens_here` and `seconds` are of this process.
+        saved: step of the newest checkpoint.
+        last: record of the newest step of this process.
+    """
+
+    run: RunFile
+    source: BatchSource
+    world: World
+    out: Path
+    learner: Learner
+    plan: str
+    resumed_from: int | None = None
+    tokens: int = 0
+    tokens_here: int = 0
+    seconds: float = 0.0
+    saved: int | None = None
+    last: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step was taken."""
+        return self.learner.step >= self.run.run.steps
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoints lie."""
+        return self.out / "checkpoints"
+
+    def agree(self, stop: bool) -> bool:
+        """Return whether any rank was told to stop, the same on all of them."""
+        return self.world.sum([float(stop)])[0] > 0
+
+    def advance(self) -> dict[str, Any]:
+        """Take a step, and evaluate where it is time to; return the step's record."""
+        start = time.perf_counter()
+        result = self.learner.advance(self.source)
+        seconds = time.perf_counter() - start
+        self.tokens += result.num_targets
+        self.tokens_here += result.num_targets
+        self.seconds += seconds
+        self.last = {
+            "step": self.learner.step,
+            "loss": result.loss,
+            "learning_rate": result.learning_rate,
+            "grad_norm": result.grad_norm,
+            "tokens": self.tokens,
+            **self._speed(result.num_targets, seconds),
+            **self._evaluate(),
+        }
+        return self.last
+
+    def _speed(self, num_targets: int, seconds: float) -> dict[str, float]:
+        speed = {"seconds": round(seconds, 6), "tokens_per_second": round(num_targets / seconds, 1)}
+        peak = self.run.run.peak_flops or peak_flops(self.world.device)
+        if peak:
+            flops = num_targets * flops_per_token(self.learner.model.config, self.source.sequence_length)
+            speed["mfu"] = round(flops / seconds / (peak * self.world.size), 4)
+        return speed
+
+    def _evaluate(self) -> dict[str, float]:
+        """Measure the held-out split after every `eval.every` steps and after the last."""
+        every = self.run.eval.every
+        if not self.finished and not (every and self.learner.step % every == 0):
+            return {}
+        measured = evaluate(self.learner, self.source.heldout(), self.run.eval.max_batches)
+        return {"eval_loss": measured.loss, "bits_per_byte": measured.bits_per_byte} if measured else {}
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether the run file asks for a checkpoint after this step."""
+        every = self.run.checkpoint.every
+        return bool(every) and self.learner.step % (every or 1) == 0
+
+    def save(self) -> None:
+        """Write a checkpoint on the first rank, unless this step's is there; then remove what is too old.
+
+        Before the first step there is nothing that the run file does not say.
+        """
+        if self.learner.step and self.saved != self.learner.step:
+            self.saved = self.learner.step
+            if self.world.is_first:
+                save_checkpoint(self.folder, *self.learner.tensors(), self._state())
+                prune_checkpoints(self.folder, self.run.checkpoint.keep)
+        self.world.wait()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": self.learner.step,
+            "tokens": self.tokens,
+            "plan": self.plan,
+            "intent": self.run.intent(),
+            "stream": self.source.state(),
+            "model": self.learner.model.config.model_dump(mode="json"),
+            "config": self.run.model_dump(mode="json"),
+            "generators": generator_states(),
+            "environment": describe_environment(self.world.device),
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same plan."""
+        _require_same_plan(self, checkpoint)
+        self.learner.restore(checkpoint)
+        self.tokens = int(checkpoint.state["tokens"])
+        self.resumed_from = self.saved = checkpoint.step
+        if self.world.is_first:
+            restore_generators(checkpoint.state["generators"])
+            set_aside_newer(self.folder, checkpoint.step)
+            if checkpoint.state["environment"] != describe_environment(self.world.device):
+                _log.warning("%s was written on another machine: bits may differ from here on", checkpoint.path)
+
+
+def plan_digest(run: RunFile, source: BatchSource) -> str:
+    """Return the digest that names a run: of its intent and of the stream's state."""
+    return digest_json({"intent": run.intent(), "stream": source.state()})
+
+
+def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bool) -> Session:
+    """Make the session of a new run, or the one that goes on from the newest whole checkpoint."""
+    folder = out / "checkpoints"
+    if not resume and find_checkpoints(folder):
+        raise StoreError(f"{out} already holds a run: resume it, or choose another folder")
+    learner = Learner.build(run, source.vocab_size, world)
+    session = Session(run, source, world, out, learner, plan_digest(run, source))
+    checkpoint = _agree_on_checkpoint(folder, world) if resume else None
+    seed_generators(derive_seed(run.run.seed, "rank", world.rank, "step", checkpoint.step if checkpoint else 0))
+    if checkpoint is not None:
+        session.restore(checkpoint)
+    world.wait()
+    return session
+
+
+def _agree_on_checkpoint(folder: Path, world: World) -> Checkpoint | None:
+    """Return the checkpoint that the first rank chose."""
+    chosen = latest_checkpoint(folder) if world.is_first else None
+    step = int(world.sum([float(chosen.step) if chosen else 0.0])[0])
+    if world.is_first or step == 0:
+        return chosen
+    return open_checkpoint(checkpoint_path(folder, step))
+
+
+def _require_same_plan(session: Session, checkpoint: Checkpoint) -> None:
+    if checkpoint.state["plan"] == session.plan:
+        return
+    now = {**session.run.intent(), "stream": session.source.state()}
+    then = {**checkpoint.state["intent"], "stream": checkpoint.state["stream"]}
+    changed = [
+        f"{part}.{key} is {now[part].get(key)!r}, was {then[part].get(key)!r}"
+        for part in now
+        for key in sorted({*now[part], *then[part]})
+        if canonical_json(now[part].get(key)) != canonical_json(then[part].get(key))
+    ]
+    raise RecipeError(f"{checkpoint.path} was made by another plan: {'; '.join(changed)}")

@@ -1,0 +1,150 @@
+"""A training run: steps, a log, held-out measurements, checkpoints, and going on after any interruption.
+
+Everything a step needs is (parameters, optimizer's moments, step number): the batch and the learning rate are pure
+functions of the step. So a run that was killed at any moment and resumed gives, on a CPU, the losses and the final
+weights of one that was not, bit for bit. SIGTERM and SIGINT end the step that is under way, write a checkpoint and
+return; nothing else needs to happen for a run to be resumable.
+"""
+
+import hashlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from headrace.trainer.batch import BatchSource
+from headrace.trainer.checkpoint import checkpoint_path
+from headrace.trainer.device import deterministic
+from headrace.trainer.metrics import MetricsLog
+from headrace.trainer.parallel import join_world
+from headrace.trainer.run_config import RunFile
+from headrace.trainer.session import Session, begin
+
+_log = logging.getLogger(__name__)
+
+OnMetrics = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """How a run ended.
+
+    Attributes:
+        plan: digest of the run's intent and the stream's state; it names the run.
+        step: steps taken in all; `interrupted` says that a signal ended the run before its last one.
+        resumed_from: step of the checkpoint that this process started from, or None.
+        loss: training loss of the last step, nats per target; `eval_loss` and `bits_per_byte` after it, where it
+            was followed by an evaluation (the run's very last step always is).
+        weights: sha256 over names, shapes and bytes of the final parameters.
+        tokens: targets that were trained on, over the whole run.
+        tokens_per_second: of this process's steps.
+    """
+
+    name: str
+    plan: str
+    step: int
+    interrupted: bool
+    resumed_from: int | None
+    checkpoint: Path | None
+    weights: str
+    loss: float | None
+    eval_loss: float | None
+    bits_per_byte: float | None
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+
+
+def train(
+    run: RunFile, source: BatchSource, out: Path, resume: bool = False, on_metrics: OnMetrics | None = None
+) -> TrainReport:
+    """Train a model on a stream and leave log and checkpoints under `out`.
+
+    Args:
+        run: what to do.
+        source: where batches come from; with `torchrun`, each rank has its own, equal one.
+        out: folder of `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
+        resume: go on from the newest whole checkpoint, or begin where there is none.
+        on_metrics: called on the first rank with the record of each step, after it is logged.
+
+    Raises:
+        StoreError: `out` already holds a run and `resume` is False.
+        RecipeError: the checkpoint was made by another plan than this run's.
+        IntegrityError: there are checkpoints and none is whole.
+        DivergenceError: the loss is NaN or infinite.
+    """
+    with join_world(run.run.device) as world, deterministic(world.device), catch_signals() as stop:
+        session = begin(run, source, world, out, resume)
+        out.mkdir(parents=True, exist_ok=True)
+        with MetricsLog(out, session.learner.step) if world.is_first else nullcontext() as log:
+            while not session.finished and not session.agree(stop.is_set()):
+                record = session.advance()
+                if log is not None:
+                    log.write(record)
+                    if on_metrics is not None:
+                        on_metrics(record)
+                if session.checkpoint_is_due:
+                    session.save()
+            session.save()
+            return _report(session, (log.last or {}) if log is not None else session.last)
+
+
+def _report(session: Session, record: Mapping[str, Any]) -> TrainReport:
+    """Sum up; `record` is the newest of the log."""
+    return TrainReport(
+        name=session.run.run.name,
+        plan=session.plan,
+        step=session.learner.step,
+        interrupted=not session.finished,
+        resumed_from=session.resumed_from,
+        checkpoint=checkpoint_path(session.folder, session.saved) if session.saved else None,
+        weights=digest_weights(session.learner.model),
+        loss=record.get("loss"),
+        eval_loss=record.get("eval_loss"),
+        bits_per_byte=record.get("bits_per_byte"),
+        tokens=session.tokens,
+        seconds=session.seconds,
+        tokens_per_second=session.tokens_here / session.seconds if session.seconds else 0.0,
+    )
+
+
+def digest_weights(model: torch.nn.Module) -> str:
+    """Return the sha256 over each parameter's name, shape and bytes, in alphabetical order."""
+    hasher = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        hasher.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
+        hasher.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return hasher.hexdigest()
+
+
+@contextmanager
+def catch_signals() -> Iterator[threading.Event]:
+    """Turn the first SIGTERM or SIGINT into an event; the second acts as it did before.
+
+    Outside the main thread Python delivers no signals, and nothing is changed.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        _log.warning("%s: ending after this step", signal.Signals(number).name)
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
