@@ -5,7 +5,7 @@ A signal never decides. It measures whole batches and returns one value per text
 `@register`; its dataclass fields are its configuration and, with `version` and `resources()`, its identity.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -69,6 +69,15 @@ class Signal(Protocol):
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return for each column name one value per text; spans are byte offsets into the given text."""
         ...
+
+
+def by_column(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Turn one tuple of values per text, in the order of `columns`, into one list per column."""
+    gathered: dict[str, list[Any]] = {column.name: [] for column in columns}
+    for row in rows:
+        for values, value in zip(gathered.values(), row, strict=True):
+            values.append(value)
+    return dict(gathered)
 
 
 S = TypeVar("S", bound=type[Any])

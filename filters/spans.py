@@ -2,13 +2,14 @@
 
 A span is a half-open range of UTF-8 byte offsets into a text. Without a replacement it removes those bytes, with
 one it redacts them. Spans are merged and applied once; where both claim a byte, removal beats redaction. A *view*
-is a text without the removed spans of one signal; `View.to_source` carries spans measured on it back to offsets in
-the text it was made from.
+is a text after the edits of one signal; `View.to_source` carries spans measured on it back to offsets in the text it
+was made from.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 
@@ -21,53 +22,74 @@ class Span(NamedTuple):
     replacement: str | None = None
 
 
-def merge_removals(spans: Iterable[Span]) -> list[tuple[int, int]]:
-    """Return the removed ranges, sorted, disjoint and non-empty; redactions are left out."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted((s.start, s.end) for s in spans if s.replacement is None and s.end > s.start):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged
+def merge_spans(spans: Iterable[Span]) -> list[Span]:
+    """Return disjoint, non-empty edits in order of offset.
+
+    A byte that two spans claim goes to the removal, then to the span that starts first. A redaction that is cut into
+    pieces puts its replacement where its first piece stands.
+    """
+    ordered = sorted(
+        (s for s in spans if s.end > s.start), key=lambda s: (s.start, s.end, s.label, s.replacement or "")
+    )
+    removals = list(_merge_removals(s for s in ordered if s.replacement is None))
+    ends = [span.end for span in removals]
+    edits = list(removals)
+    covered = 0
+    for span in ordered:
+        if span.replacement is not None:
+            first = bisect_right(ends, max(span.start, covered))
+            pieces = list(_outside(max(span.start, covered), span.end, removals, first))
+            edits += [span._replace(start=a, end=b, replacement="") for a, b in pieces]
+            if pieces:
+                edits[-len(pieces)] = edits[-len(pieces)]._replace(replacement=span.replacement)
+            covered = max(covered, span.end)
+    return sorted(edits, key=lambda s: s.start)
 
 
-def merge_spans(spans: Sequence[Span]) -> list[Span]:
-    """Return disjoint, sorted edits: removals merged, redactions cut where a removal or an earlier redaction lies."""
-    edits = [Span(start, end, "removed") for start, end in merge_removals(spans)]
-    taken = [(s.start, s.end) for s in edits]
-    for span in sorted(s for s in spans if s.replacement is not None):
-        pieces = _outside(span.start, span.end, taken)
-        for number, (start, end) in enumerate(pieces):
-            edits.append(Span(start, end, span.label, span.replacement if number == 0 else ""))
-        taken = sorted([*taken, *pieces])
-    return sorted(edits)
+def _span_order(span: Span) -> tuple[int, int, str, str]:
+    return span.start, span.end, span.label, span.replacement or ""
 
 
-def _outside(start: int, end: int, taken: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the pieces of [start, end) that no range of `taken` (sorted, disjoint) covers."""
-    pieces = []
-    for low, high in taken:
-        if high <= start or low >= end:
-            continue
-        if low > start:
-            pieces.append((start, low))
-        start = max(start, high)
-    return [*pieces, (start, end)] if start < end else pieces
+def _merge_removals(ordered: Iterable[Span]) -> Iterator[Span]:
+    """Yield disjoint removals; neighbours of one label become one, an overlap goes to the earlier."""
+    last: Span | None = None
+    for span in ordered:
+        if last is None:
+            last = span
+        elif span.label == last.label and span.start <= last.end:
+            last = last._replace(end=max(last.end, span.end))
+        elif span.end > last.end:
+            yield last
+            last = span._replace(start=max(span.start, last.end))
+    if last is not None:
+        yield last
 
 
-def apply_spans(text: str, spans: Sequence[Span]) -> str:
+def _outside(start: int, end: int, taken: Sequence[Span], first: int) -> Iterator[tuple[int, int]]:
+    """Yield the pieces of [start, end) that none of `taken[first:]` (sorted, disjoint) covers."""
+    for index in range(first, len(taken)):
+        if taken[index].start >= end:
+            break
+        if taken[index].start > start:
+            yield start, taken[index].start
+        start = max(start, taken[index].end)
+    if start < end:
+        yield start, end
+
+
+def apply_spans(text: str, spans: Iterable[Span]) -> str:
     """Return the text after all edits.
 
     Raises:
         ValueError: a span lies outside the text or cuts a character in two.
     """
-    if not spans:
+    edits = merge_spans(spans)
+    if not edits:
         return text
     data = text.encode()
     parts: list[bytes] = []
     position = 0
-    for start, end, _, replacement in merge_spans(spans):
+    for start, end, _, replacement in edits:
         if not 0 <= start <= end <= len(data):
             raise ValueError(f"span [{start}, {end}) lies outside a text of {len(data)} bytes")
         parts += (data[position:start], (replacement or "").encode())
@@ -76,32 +98,63 @@ def apply_spans(text: str, spans: Sequence[Span]) -> str:
     return b"".join(parts).decode()
 
 
+def to_byte_offsets(text: str, spans: Sequence[Span]) -> list[Span]:
+    """Return spans whose offsets count characters of `text` as spans whose offsets count its UTF-8 bytes."""
+    if text.isascii():
+        return list(spans)
+    offsets: dict[int, int] = {}
+    before = num_bytes = 0
+    for boundary in sorted({offset for span in spans for offset in (span.start, span.end)}):
+        num_bytes += len(text[before:boundary].encode())
+        offsets[boundary] = num_bytes
+        before = boundary
+    return [span._replace(start=offsets[span.start], end=offsets[span.end]) for span in spans]
+
+
 @dataclass(frozen=True)
 class View:
-    """A text without some ranges of it; `removed` is sorted and disjoint, in bytes of the source text."""
+    """A text after the edits of one signal; `edits` are merged, in bytes of the source text."""
 
     text: str
-    removed: tuple[tuple[int, int], ...]
+    edits: tuple[Span, ...]
 
     @classmethod
-    def without(cls, text: str, spans: Sequence[Span]) -> "View":
-        """Make the view of `text` that leaves out what `spans` remove; redactions stay as they are."""
-        removed = merge_removals(spans)
-        return cls(apply_spans(text, [Span(a, b, "removed") for a, b in removed]), tuple(removed))
+    def without(cls, text: str, spans: Iterable[Span]) -> "View":
+        """Make the view of `text` that leaves out what `spans` remove and holds their replacements."""
+        edits = tuple(merge_spans(spans))
+        return cls(apply_spans(text, edits), edits)
 
-    def to_source(self, spans: Sequence[Span]) -> list[Span]:
-        """Carry spans on the view back to the source text; one that crosses a removed range covers it too."""
-        if not self.removed:
+    def to_source(self, spans: Iterable[Span]) -> list[Span]:
+        """Carry spans on the view back to the source text; one that touches or crosses an edit covers it too."""
+        if not self.edits:
             return list(spans)
-        kept_before = []  # the view offset at which each removed range was taken out
-        shift = [0]
-        for start, end in self.removed:
-            kept_before.append(start - shift[-1])
-            shift.append(shift[-1] + end - start)
-        moved = []
-        for span in spans:
-            start = span.start + shift[bisect_right(kept_before, span.start)]
-            last = span.end - 1  # the end follows its last byte, so that a removed range behind it stays outside
-            end = last + shift[bisect_right(kept_before, last)] + 1 if span.end > span.start else start
-            moved.append(span._replace(start=start, end=end))
-        return moved
+        return [self._move(span) for span in spans]
+
+    def _move(self, span: Span) -> Span:
+        start, _ = self._source_range(span.start)
+        if span.end <= span.start:
+            return span._replace(start=start, end=start)
+        _, end = self._source_range(span.end - 1)  # the end follows the last byte: what was removed behind it stays out
+        return span._replace(start=start, end=end)
+
+    def _source_range(self, offset: int) -> tuple[int, int]:
+        """Return the source bytes that one byte of the view stands for: one byte, or all that was replaced."""
+        starts, shifts = self._places
+        index = bisect_right(starts, offset) - 1
+        if index < 0:
+            return offset, offset + 1
+        edit = self.edits[index]
+        if offset < starts[index] + len((edit.replacement or "").encode()):
+            return edit.start, edit.end
+        return offset + shifts[index], offset + shifts[index] + 1
+
+    @cached_property
+    def _places(self) -> tuple[list[int], list[int]]:
+        """Return where each edit begins in the view, and by how much the source is ahead of the view after it."""
+        starts, shifts = [], []
+        shift = 0
+        for edit in self.edits:
+            starts.append(edit.start - shift)
+            shift += edit.end - edit.start - len((edit.replacement or "").encode())
+            shifts.append(shift)
+        return starts, shifts
