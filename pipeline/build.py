@@ -133,13 +133,13 @@ class _Walker:
                     rules = tuple(
                         rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in step.rules
                     )
-                    yield from self._one(f"rules {number}", "verdicts", Rules(rules=rules))
+                    yield from self._one(f"rules {step.name or number}", "verdicts", Rules(rules=rules))
                 case MinHashStep():
                     stage = MinHash(signal=step.signal, bands=step.bands, rows=step.rows)
                     yield from self._find(f"minhash {number}", stage)
                 case CutStep():
                     size = self.recipe.sharding.row_group_mebibytes * MEBIBYTE
-                    cut = Cut(remove=tuple(step.remove), redact=tuple(step.redact), row_group_bytes=size)
+                    cut = Cut(edits=tuple(step.edits), row_group_bytes=size)
                     yield from self._one("cut", "corpus", cut)
                 case TokenizeStep():
                     yield from self._tokenize(step)

@@ -57,6 +57,7 @@ class RulesStep(Section):
     """Drops documents by rules, in order; the first that a document fails names the reason."""
 
     kind: Literal["rules"]
+    name: str | None = Field(default=None, pattern=NAME)
     rules: list[Rule] = Field(min_length=1)
 
 
@@ -70,11 +71,10 @@ class MinHashStep(Section):
 
 
 class CutStep(Section):
-    """Writes the corpus; the columns name spans to remove and spans to redact."""
+    """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
 
     kind: Literal["cut"]
-    remove: list[str] = []
-    redact: list[str] = []
+    edits: list[str] = []
 
 
 class TokenizeStep(Section):
@@ -118,6 +118,9 @@ class Recipe(Section):
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(f"two sources share a name: {', '.join(sorted(names))}")
+        groups = [step.name for step in self.steps if isinstance(step, RulesStep) and step.name]
+        if len(set(groups)) < len(groups):
+            raise ValueError(f"two steps of rules share a name: {', '.join(sorted(groups))}")
         kinds = [step.kind for step in self.steps]
         if kinds.count("cut") != 1:
             raise ValueError(f"a recipe has one step of kind 'cut', this one has {kinds.count('cut')}")

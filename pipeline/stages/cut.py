@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from headrace.filters.spans import Span, apply_spans, merge_spans
+from headrace.filters.spans import apply_spans, merge_spans
 from headrace.pipeline.schema import CORPUS, Ledger, Tally, Task
 from headrace.pipeline.split import split_key
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
@@ -48,19 +48,18 @@ class _Account:
 
 @register
 class Cut(Stage):
-    """Writes what is kept, without the spans of the columns `remove` and with those of `redact` replaced."""
+    """Writes what is kept, with the spans of the columns `edits` applied: removed, or replaced by what they say."""
 
     name: ClassVar[str] = "cut"
     version: ClassVar[int] = 1
     table: ClassVar[str] = "corpus"
 
-    remove: tuple[str, ...] = ()
-    redact: tuple[str, ...] = ()
+    edits: tuple[str, ...] = ()
     row_group_bytes: int = 32 << 20
 
     def signal_ids(self) -> list[str]:
         """Return the ids of the signals whose spans edit the text, sorted."""
-        return sorted({id_of_column(column) for column in (*self.remove, *self.redact)})
+        return sorted({id_of_column(column) for column in self.edits})
 
     def inputs(self) -> tuple[str, ...]:
         """Return documents, last verdicts and the side tables with spans."""
@@ -90,7 +89,7 @@ class Cut(Stage):
             _aligned(path, ["doc_id", *columns])
             for name in self.signal_ids()
             for path in input_paths(task, store, f"signals:{name}")
-            if (columns := [c for c in (*self.remove, *self.redact) if id_of_column(c) == name])
+            if (columns := [c for c in self.edits if id_of_column(c) == name])
         ]
         for batch in read_batches(documents, batch_rows=BATCH_ROWS):
             rows = []
@@ -113,7 +112,7 @@ class Cut(Stage):
         if not verdict["kept"]:
             account.drop("verdict", document["text_bytes"])
             return []
-        edits = merge_spans([span for row in spans for span in self._edits(row)])
+        edits = merge_spans([span for row in spans for column in self.edits for span in to_spans(row.get(column))])
         text = apply_spans(document["text"], edits)
         if not text.strip():
             account.drop("nothing_left", document["text_bytes"])
@@ -128,12 +127,6 @@ class Cut(Stage):
         key = split_key(document["url"], parent, document["doc_id"])
         cluster = {name: verdict[name] for name in ("cluster", "cluster_size")}
         return [document | cluster | {"text": text, "text_bytes": num_bytes, "split_key": key}]
-
-    def _edits(self, row: Mapping[str, Any]) -> Iterator[Span]:
-        for column in self.remove:
-            yield from (span._replace(replacement=None) for span in to_spans(row.get(column)))
-        for column in self.redact:
-            yield from (span._replace(replacement=span.replacement or "") for span in to_spans(row.get(column)))
 
 
 def _aligned(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:

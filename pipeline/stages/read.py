@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from headrace.pipeline.errors import InputError, LedgerError
-from headrace.pipeline.extract import Dropped, Extractor, make_extractor
+from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.raw_files import group_files
 from headrace.pipeline.readers.contract import Extent, Gap, Reader, Record, make_reader
@@ -62,8 +62,10 @@ class Read(Stage):
         """Return what readers and extractors say can change what they give."""
         found: dict[str, str] = {}
         for source in self.sources:
-            found |= make_reader(source.reader, source.reader_options).resources()
-            found |= make_extractor(source.extractor, source.extractor_options).resources()
+            reader = make_reader(source.reader, source.reader_options)
+            extractor = make_extractor(source.extractor, source.extractor_options)
+            found |= {f"reader:{reader.name}": str(reader.version), **reader.resources()}
+            found |= {f"extractor:{extractor.name}": str(extractor.version), **extractor.resources()}
         return found
 
     def inputs(self) -> tuple[str, ...]:
@@ -197,7 +199,7 @@ class _Reading:
         }
         return document, _Fate(entry.extent, "kept", None)
 
-    def _fetch(self, record: Record, doc_id: str) -> Any:
+    def _fetch(self, record: Record, doc_id: str) -> Extracted | Dropped:
         if self.sample is not None and int(doc_id[:8], 16) >= self.sample:
             return Dropped("not_sampled")
         if self.limit is not None and self.output.records >= self.limit:

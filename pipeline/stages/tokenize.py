@@ -92,6 +92,7 @@ class Shuffle(Stage):
     table: ClassVar[str] = "tokens"
 
     text_bytes: int = 1 << 30
+    token_bytes: int = 2
     part: int = 0
     parts: int = 1
 
@@ -101,10 +102,11 @@ class Shuffle(Stage):
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return one task a range; how many follows from the size of the corpus."""
-        total = planning.upstream["encoded"].ledger.output.bytes
-        parts = max(1, -(-total // self.text_bytes))
+        encoded = planning.upstream["encoded"]
+        parts = max(1, -(-encoded.ledger.output.bytes // self.text_bytes))
+        width = encoded.facts["token_bytes"]
         inputs = planning.part_inputs("encoded")
-        return [self.task(inputs, part=part, parts=parts) for part in range(parts)]
+        return [self.task(inputs, token_bytes=width, part=part, parts=parts) for part in range(parts)]
 
     def run(self, task: Task, store: Store) -> Made:
         """Read the range from every encoded part, merge and write."""
@@ -114,9 +116,8 @@ class Shuffle(Stage):
         path = store.new_file(task, self.table)
         file = write_table(path, TOKENS, table.to_batches(), {"task": task.key}, ROW_GROUP_BYTES)
         tally = Tally(records=table.num_rows, bytes=_sum(table, "num_bytes"))
-        return Made(
-            {self.table: file}, Ledger(input=tally, kept=tally, output=tally), {"tokens": _sum(table, "num_tokens")}
-        )
+        facts: dict[str, int | str] = {"tokens": _sum(table, "num_tokens"), "token_bytes": self.token_bytes}
+        return Made({self.table: file}, Ledger(input=tally, kept=tally, output=tally), facts)
 
 
 def _in_range(path: Path, low: int, high: int) -> pa.Table:
