@@ -1,0 +1,200 @@
+"""Do our signals and rules decide as datatrove's blocks do? `python -m benchmarks.filter_parity WARC.gz [--json]`.
+
+The pages of a WARC are extracted once; then FineWeb's filters are compared one by one and as a chain in its order,
+the text that C4 leaves and the text with addresses redacted character by character, MinHash signatures bit by bit,
+and the clusters of datatrove's four MinHash stages with ours.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.datatrove_reference import (
+    document,
+    minhash_step,
+    reference_dedup,
+    reference_judges,
+    reference_redaction,
+    reference_signature,
+)
+from headrace.filters.contract import TextBatch, signal_classes
+from headrace.filters.fineweb_rules import FINEWEB_RULES
+from headrace.filters.lsh import band_keys, connected_components, equal_pairs, stack_signatures
+from headrace.filters.rules import ColumnId, first_failures, parse_rule
+from headrace.filters.spans import Span, View, apply_spans
+
+Reasons = list[str | None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two filters decided over the same documents; for edits and signatures, `kept` means equal to the peer's."""
+
+    name: str
+    documents: int
+    both_keep: int
+    both_drop: int
+    ours_only: int
+    theirs_only: int
+    same_reason: int
+
+    @classmethod
+    def of(cls, name: str, ours: Reasons, theirs: Reasons) -> "Comparison":
+        """Compare reasons for dropping, None for kept."""
+        pairs = list(zip(ours, theirs, strict=True))
+        return cls(
+            name,
+            documents=len(pairs),
+            both_keep=sum(a is None and b is None for a, b in pairs),
+            both_drop=sum(a is not None and b is not None for a, b in pairs),
+            ours_only=sum(a is None and b is not None for a, b in pairs),
+            theirs_only=sum(a is not None and b is None for a, b in pairs),
+            same_reason=sum(a == b for a, b in pairs),
+        )
+
+    @classmethod
+    def of_values(cls, name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> "Comparison":
+        """Compare values; a document whose values differ counts as kept by the peer alone."""
+        return cls.of(
+            name, [None if a == b else "other" for a, b in zip(ours, theirs, strict=True)], [None] * len(ours)
+        )
+
+    @property
+    def agreement(self) -> float:
+        """Share of documents on which both decide alike."""
+        return (self.both_keep + self.both_drop) / self.documents if self.documents else 1.0
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the figures as benchmarks print them."""
+        kept = {"ours": self.both_keep + self.ours_only, "peer": self.both_keep + self.theirs_only}
+        row = {"name": self.name, **kept, "unit": "documents kept", "ratio": self.agreement, "spread": 0.0}
+        counts = ("documents", "both_keep", "both_drop", "ours_only", "theirs_only", "same_reason")
+        return {**row, "required": 1.0, **{count: getattr(self, count) for count in counts}}
+
+
+def extract_texts(path: Path, limit: int | None = None) -> list[str]:
+    """Return the main text of each page of a WARC that has one."""
+    return [text for text, _ in zip(_extracted(path), range(limit or sys.maxsize), strict=False)]
+
+
+def _extracted(path: Path) -> Iterator[str]:
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+    from trafilatura import extract
+
+    with path.open("rb") as file:
+        for record in ArchiveIterator(file, record_types=WarcRecordType.response):
+            text = extract(record.reader.read(), favor_precision=True, include_comments=False)
+            if text:
+                yield text
+
+
+def measured(name: str, texts: Sequence[str], view: str = "raw") -> dict[str, Sequence[Any]]:
+    """Return a signal's columns by id; `view` only names them, the texts are those of the view."""
+    values = signal_classes()[name]().measure(TextBatch(texts, [""] * len(texts)))
+    return {str(ColumnId(name, view, column)): column_values for column, column_values in values.items()}
+
+
+def our_reasons(groups: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Reasons:
+    """Return each text's first reason to be dropped by the rules of some groups."""
+    rules = [parse_rule(rule) for group in groups for rule in FINEWEB_RULES[group]]
+    return [None if index < 0 else rules[index].reason for index in first_failures(rules, columns)]
+
+
+def without_c4(texts: Sequence[str], removed: Sequence[Sequence[Span]]) -> list[str]:
+    """Return the view `c4` of each text."""
+    return [View.without(text, spans).text for text, spans in zip(texts, removed, strict=True)]
+
+
+def compare_filters(texts: Sequence[str]) -> Iterator[Comparison]:
+    """Compare each filter alone on the same texts, C4's edit where both keep the page, and the chain."""
+    judges = reference_judges()
+    columns: dict[str, Sequence[Any]] = {}
+    for name, judge in judges.items():
+        columns |= measured(name, texts, "c4" if name == "fineweb" else "raw")
+        documents = [document(text) for text in texts]
+        theirs = [judge(doc) for doc in documents]
+        ours = our_reasons([name], columns)
+        yield Comparison.of(name, ours, theirs)
+        if name == "c4":
+            views = without_c4(texts, columns["c4.removed"])
+            kept = [i for i, reason in enumerate(theirs) if reason is None]
+            yield Comparison.of_values("c4 text", [views[i] for i in kept], [documents[i].text for i in kept])
+    columns |= measured("fineweb", views, "c4")
+    theirs = [next((r for judge in judges.values() if (r := judge(doc))), None) for doc in map(document, texts)]
+    yield Comparison.of("chain", our_reasons(list(judges), columns), theirs)
+
+
+def compare_minhash(texts: Sequence[str]) -> Iterator[Comparison]:
+    """Compare signatures, then clusters: a text counts as equal where its cluster has the same members."""
+    signatures = measured("minhash", texts)["minhash.signature"]
+    with TemporaryDirectory() as folder:
+        step = minhash_step(Path(folder))
+        yield Comparison.of_values("minhash", signatures, [reference_signature(step, text) for text in texts])
+        clusters, kept = reference_dedup(texts, Path(folder))
+    ours = _clusters(signatures)
+    members = [{i: cluster for cluster in side for i in cluster} for side in (ours, clusters)]
+    of_text = [[side.get(i) for i in range(len(texts))] for side in members]
+    yield Comparison.of_values("clusters", *of_text)
+    removed = sum(len(cluster) - 1 for cluster in ours)
+    yield Comparison.of_values("survivors", [len(texts) - removed], [len(kept)])
+
+
+def _clusters(signatures: Sequence[bytes | None]) -> set[frozenset[int]]:
+    numbers = [i for i, signature in enumerate(signatures) if signature is not None]
+    keys = band_keys(stack_signatures([s for s in signatures if s is not None]), bands=14, rows=8)
+    roots = connected_components(len(numbers), equal_pairs(keys))
+    members: dict[int, set[int]] = {}
+    for number, root in zip(numbers, roots.tolist(), strict=True):
+        members.setdefault(root, set()).add(number)
+    return {frozenset(cluster) for cluster in members.values() if len(cluster) > 1}
+
+
+def with_near_duplicates(texts: Sequence[str]) -> list[str]:
+    """Return the texts and, of every third, a copy that lost its last 2 to 20 % of words."""
+    copies = []
+    for number, text in enumerate(texts[::3]):
+        words = text.split(" ")
+        copies.append(" ".join(words[: len(words) - len(words) * (2 + number % 19) // 100]))
+    return [*texts, *copies]
+
+
+def compare_redactions(texts: Sequence[str]) -> Comparison:
+    """Compare texts with every address replaced by one mark for its kind."""
+    marks = {"email": "\ue000", "ip": "\ue001"}
+    redactions = measured("pii", texts)["pii.redactions"]
+    ours = [
+        apply_spans(text, [span._replace(replacement=marks[span.label]) for span in spans])
+        for text, spans in zip(texts, redactions, strict=True)
+    ]
+    return Comparison.of_values("pii", ours, [reference_redaction(text, **marks) for text in texts])
+
+
+def compare_all(texts: Sequence[str]) -> Iterator[Comparison]:
+    """Yield every comparison."""
+    yield from compare_filters(texts)
+    yield from compare_minhash(with_near_duplicates(texts))
+    yield compare_redactions(texts)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the comparisons over one WARC as a table, or as JSON."""
+    paths = [argument for argument in arguments if not argument.startswith("-")]
+    if len(paths) != 1:
+        raise SystemExit("usage: python -m benchmarks.filter_parity WARC.gz [--json]")
+    comparisons = list(compare_all(extract_texts(Path(paths[0]))))
+    if "--json" in arguments:
+        print(json.dumps([comparison.as_row() for comparison in comparisons]))
+        return
+    heads = ("documents", "both keep", "both drop", "ours only", "theirs only", "same reason", "agree")
+    print(" " * 18 + "".join(f"{head:>12}" for head in heads))
+    for c in comparisons:
+        counts = (c.documents, c.both_keep, c.both_drop, c.ours_only, c.theirs_only, c.same_reason)
+        print(f"{c.name:18}" + "".join(f"{count:12}" for count in counts) + f"{c.agreement:12.2%}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
