@@ -35,15 +35,17 @@ TRAINER_TAKES = {
 }
 """Of the pipeline, the trainer takes manifests, store, schema and engines; never readers, extraction or filters."""
 
-REGISTRIES = ("filters/signals", "pipeline/readers", "trainer/objectives")
+REGISTRIES = ("filters/signals", "pipeline/readers", "pipeline/extractors", "trainer/objectives")
 
 
 def sources() -> Iterator[tuple[str, Path]]:
     """Yield each module of ours by its import name."""
     for layer in LAYERS:
         folder = ROOT / layer
-        files = folder.glob("*.py") if layer == "headrace" else folder.rglob("*.py")
-        for path in sorted(files):
+        linked = tuple(path for path in folder.iterdir() if path.is_symlink())
+        for path in sorted(
+            path for path in folder.rglob("*.py") if not any(path.is_relative_to(link) for link in linked)
+        ):
             inside = path.relative_to(folder).with_suffix("").parts
             package = () if layer == "headrace" else (layer,)
             yield ".".join(("headrace", *package, *inside)).removesuffix(".__init__"), path
@@ -108,8 +110,9 @@ def test_the_trainer_takes_manifests_and_little_else(name: str) -> None:
 
 def is_leaf(path: Path) -> bool:
     """Tell whether a module registers something."""
-    classes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ClassDef)]
-    decorators = [decorator for node in classes for decorator in node.decorator_list]
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    decorated = [node for node in nodes if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    decorators = [decorator for node in decorated for decorator in node.decorator_list]
     called = [decorator.func if isinstance(decorator, ast.Call) else decorator for decorator in decorators]
     return any(isinstance(node, ast.Name) and node.id == "register" for node in called)
 
