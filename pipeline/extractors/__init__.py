@@ -1,0 +1,1 @@
+"""Extractors, one file each: `pipeline.extract` finds them here."""
