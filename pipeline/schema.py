@@ -78,7 +78,6 @@ VERDICTS = pa.schema(
 
 FINDINGS = pa.schema(
     [
-        ("part", pa.int64()),
         ("row", pa.int64()),
         ("doc_id", pa.string()),
         ("reason", pa.string()),
@@ -88,7 +87,8 @@ FINDINGS = pa.schema(
         ("cluster_size", pa.int64()),
     ]
 )
-"""What a global stage found: only the documents concerned, in row order. `reason` is null for a cluster's survivor."""
+"""What a global stage found: only the documents concerned. `row` counts the documents of all parts in row order;
+`reason` is null for a cluster's survivor."""
 
 CORPUS = pa.schema(
     [

@@ -38,18 +38,18 @@ class Distinct(Stage):
         """Walk the ids in row order."""
         rows, total = [], Tally()
         seen: set[bytes] = set()
-        for part, path in enumerate(input_paths(task, store, "documents")):
+        for path in input_paths(task, store, "documents"):
             ids = read_columns(path, ["doc_id", "text_bytes"])
+            rows += list(self._found(total.records, ids.column("doc_id").to_pylist(), seen))
             total += Tally(records=ids.num_rows, bytes=sum(ids.column("text_bytes").to_pylist()))
-            rows += list(self._found(part, ids.column("doc_id").to_pylist(), seen))
         batch = pa.RecordBatch.from_pylist(rows, schema=FINDINGS)
         file = write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})
         return Made({self.table: file}, Ledger(input=total, kept=total))
 
-    def _found(self, part: int, doc_ids: list[str], seen: set[bytes]) -> Iterator[dict[str, Any]]:
-        for row, doc_id in enumerate(doc_ids):
+    def _found(self, first_row: int, doc_ids: list[str], seen: set[bytes]) -> Iterator[dict[str, Any]]:
+        for row, doc_id in enumerate(doc_ids, first_row):
             name = bytes.fromhex(doc_id)
-            finding = dict.fromkeys(FINDINGS.names) | {"part": part, "row": row, "doc_id": doc_id}
+            finding = dict.fromkeys(FINDINGS.names) | {"row": row, "doc_id": doc_id}
             if name in seen:
                 yield finding | {"reason": "same_record", "survivor": doc_id}
             elif self.limit is not None and len(seen) >= self.limit:

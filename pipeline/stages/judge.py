@@ -5,6 +5,7 @@ so that the last one alone tells `cut` what to keep. No text is read.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import VERDICTS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_columns, same_rows, write_table
+from headrace.pipeline.tables import read_batches, read_columns, same_rows, write_table
 from headrace.pipeline.views import id_of_column
 
 Row = dict[str, Any]
@@ -97,23 +98,28 @@ class Adopt(_Verdicts):
     name: ClassVar[str] = "adopt"
 
     findings: str
-    part: int = 0
+    first_row: int = 0
 
     def inputs(self) -> tuple[str, ...]:
         """Return the findings and the earlier verdicts; the first verdicts start from the documents."""
         return (f"findings:{self.findings}", "documents" if self.findings == "distinct" else "verdicts")
 
     def plan(self, planning: Planning) -> list[Task]:
-        """Return one task a part; its number tells which rows of the findings are its own."""
+        """Return one task a part; where its rows begin among all tells which findings are its own."""
         (findings,) = planning.part_inputs(self.inputs()[0])
         parts = planning.part_inputs(self.inputs()[1])
-        return [self.task([findings, part], part=number) for number, part in enumerate(parts)]
+        manifest = planning.upstream[self.inputs()[1]]
+        rows = [part.files[manifest.table].rows or 0 for part in manifest.parts]
+        return [
+            self.task([findings, part], first_row=end - count)
+            for part, count, end in zip(parts, rows, accumulate(rows), strict=True)
+        ]
 
     def judge(self, rows: list[Row], task: Task, store: Store) -> list[Row]:
         """Copy reason, evidence, survivor and cluster to the rows that the findings name."""
         (path,) = input_paths(task, store, f"findings:{self.findings}")
-        for found in findings_of_part(path, self.part):
-            row = rows[found["row"]]
+        for found in findings_within(path, self.first_row, len(rows)):
+            row = rows[found["row"] - self.first_row]
             same_rows([row["doc_id"]], [found["doc_id"]], path)
             row |= {"cluster": found["cluster"], "cluster_size": found["cluster_size"]}
             if found["reason"] is not None:
@@ -133,9 +139,11 @@ def earlier_verdicts(task: Task, store: Store) -> list[Row]:
     return [row | nothing | {"kept": True if row["kept"] else None} for row in rows]
 
 
-def findings_of_part(path: Any, part: int) -> Iterator[Row]:
-    """Yield the rows of a table of findings that concern one part."""
-    yield from (row for row in read_columns(path).to_pylist() if row["part"] == part)
+def findings_within(path: Any, first_row: int, num_rows: int) -> Iterator[Row]:
+    """Yield the findings about a stretch of documents."""
+    for batch in read_batches(path):
+        rows: list[Row] = batch.to_pylist()
+        yield from (row for row in rows if 0 <= row["row"] - first_row < num_rows)
 
 
 def rule_evidence(rule: Rule, value: Any) -> str:

@@ -26,9 +26,8 @@ SIMILARITY_DIGITS = 4
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A document that may have near-duplicates, and where it stands."""
+    """A document that may have near-duplicates, and where it stands among all."""
 
-    part: int
     row: int
     doc_id: str
 
@@ -72,16 +71,16 @@ class MinHash(Stage):
         total = Tally()
         column = f"{self.signal}.signature"
         paths = zip(*(input_paths(task, store, role) for role in self.inputs()), strict=True)
-        for part, (signals_path, verdicts_path) in enumerate(paths):
+        for signals_path, verdicts_path in paths:
             signals = read_columns(signals_path, ["doc_id", column])
             verdicts = read_columns(verdicts_path, ["doc_id", "kept", "text_bytes"])
             ids = verdicts.column("doc_id").to_pylist()
             same_rows(ids, signals.column("doc_id").to_pylist(), signals_path)
-            total += Tally(records=len(ids), bytes=sum(verdicts.column("text_bytes").to_pylist()))
             kept, signatures = verdicts.column("kept").to_pylist(), signals.column(column).to_pylist()
             chosen = [row for row in range(len(ids)) if kept[row] and signatures[row] is not None]
-            candidates += [_Candidate(part, row, ids[row]) for row in chosen]
+            candidates += [_Candidate(total.records + row, ids[row]) for row in chosen]
             blobs += [signatures[row] for row in chosen]
+            total += Tally(records=len(ids), bytes=sum(verdicts.column("text_bytes").to_pylist()))
         return candidates, blobs, total
 
 
@@ -97,7 +96,7 @@ def _findings(
     names = {root: min(candidates[index].doc_id for index in group) for root, group in members.items()}
     for index in clustered.tolist():
         root, one = int(components[index]), candidates[index]
-        found = {"part": one.part, "row": one.row, "doc_id": one.doc_id, "cluster": names[root]}
+        found = {"row": one.row, "doc_id": one.doc_id, "cluster": names[root]}
         found |= {"cluster_size": len(members[root]), "reason": None, "evidence": None, "survivor": None}
         if index != root:
             similarity = round(float(estimate_jaccard(signatures[root], signatures[index])), SIMILARITY_DIGITS)
