@@ -1,0 +1,73 @@
+"""A stream of batches made in memory: a small language that a small model can learn, any step asked in any order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.run_config import RunFile, parse_run
+
+
+@dataclass(frozen=True)
+class TinyStream:
+    """Rows of two documents and some padding; each token is mostly a function of the one before it."""
+
+    seed: int = 0
+    sequence_length: int = 32
+    global_batch: int = 8
+    vocab_size: int = 64
+    poison: int | None = None
+    """Step whose targets are no tokens at all."""
+
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        if step == self.poison:
+            raise RuntimeError("the stream broke")
+        return self._make(step, "train").rows(slice(rank, None, world))
+
+    def state(self) -> dict[str, Any]:
+        return {"seed": self.seed, "rows": self.global_batch}
+
+    def heldout(self) -> Iterator[Batch]:
+        yield self._make(0, "heldout")
+        yield self._make(1, "heldout").rows(slice(0, 3))
+
+    def _make(self, step: int, split: str) -> Batch:
+        random = np.random.default_rng([self.seed, step, len(split)])
+        shape = (self.global_batch, self.sequence_length)
+        text = np.zeros((shape[0], shape[1] + 1), dtype=np.int32)
+        text[:, 0] = random.integers(self.vocab_size, size=shape[0])
+        noise = random.random(text.shape) < 0.1
+        drawn = random.integers(self.vocab_size, size=text.shape)
+        for place in range(1, text.shape[1]):
+            text[:, place] = np.where(noise[:, place], drawn[:, place], (5 * text[:, place - 1] + 7) % self.vocab_size)
+        documents, positions, targets = self._cut(random, text)
+        num_bytes = 3 * (targets != IGNORE).sum(axis=1)
+        return Batch(step, text[:, :-1].copy(), targets, positions, documents, num_bytes.astype(np.int64))
+
+    def _cut(self, random: np.random.Generator, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows, length = text.shape[0], text.shape[1] - 1
+        documents = np.zeros((rows, length), dtype=np.int32)
+        positions = np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+        targets = text[:, 1:].copy()
+        for row in range(rows):
+            border, padding = int(random.integers(4, length - 8)), int(random.integers(length - 4, length + 1))
+            documents[row, border:], documents[row, padding:] = 1, -1
+            positions[row, border:] -= border
+            positions[row, padding:] = 0
+            targets[row, border - 1] = targets[row, padding - 1 :] = IGNORE
+        return documents, positions, targets
+
+
+def tiny_run(text: str = "", steps: int = 12, **sections: str) -> RunFile:
+    """Return a run file for the stream above; keyword arguments are the bodies of sections."""
+    bodies = {
+        "run": f'name = "tiny"\nsteps = {steps}\nseed = 3\nbf16 = false\n',
+        "data": 'corpora = [{tokens = "tokens/manifest.json"}]\nsequence_length = 32\nglobal_batch = 8\n',
+        "model": "num_layers = 2\nwidth = 32\nnum_heads = 4\nnum_kv_heads = 2\n",
+        "optimizer": "learning_rate = 3e-3\nwarmup_steps = 2\n",
+    }
+    for name, body in sections.items():
+        bodies[name] = bodies.get(name, "") + body + "\n"
+    return parse_run("".join(f"[{name}]\n{body}" for name, body in bodies.items()) + text, "tiny.toml")
