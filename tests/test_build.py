@@ -130,11 +130,11 @@ def test_the_same_record_twice_is_one_document(crawl: Path, recipe: Recipe, tmp_
 
 
 def test_a_threshold_measures_nothing_again(built: Built, crawl: Path) -> None:
-    stricter = changed(RECIPE.replace("min = 20", "min = 460"))
+    stricter = changed(RECIPE.replace("min = 20", "min = 520"))
     steps = {step.label: step for step in plan(stricter, built.store, options_of(crawl))}
     assert steps["measure minhash@c4"].cached == steps["measure minhash@c4"].tasks
     assert list(steps)[-1] == "rules length"
-    assert steps["rules length"].why == "config: rules[0].min 20.0 -> 460.0"
+    assert steps["rules length"].why == "config: rules[0].min 20.0 -> 520.0"
     assert run(stricter, built.store.root, crawl).corpus.rows < built.corpus.rows
 
 
