@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_json
 from headrace.trainer import checkpoint as module
 from headrace.trainer.checkpoint import (
@@ -178,6 +178,17 @@ def test_a_writer_killed_at_any_point_leaves_no_checkpoint(tmp_path: Path, monke
     assert open_checkpoint(save(tmp_path, 2)).step == 2
     prune_checkpoints(tmp_path, keep=5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001", "step-00000002"]
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    good = save(tmp_path, 1)
+    monkeypatch.setattr(module, "_sync", full)
+    with pytest.raises(StoreError, match="step-00000002.*No space left"):
+        save(tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [good]
 
 
 def test_the_same_step_is_replaced(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_file, digest_json
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.model_config import ModelConfig
@@ -62,9 +62,23 @@ def save_checkpoint(
     """Write a checkpoint under `folder`, named by `state["step"]`, and return its path.
 
     `state` is JSON and holds at least `step`, `plan` and `stream`. One of the same step is replaced.
+
+    Raises:
+        StoreError: the disk is full or the folder cannot be written; what was written so far is removed.
     """
     final = checkpoint_path(folder, state["step"])
     aside = folder / f".{final.name}.{os.getpid()}"
+    try:
+        _write(aside, model, optimizer, state)
+        _put(aside, final)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise StoreError(f"{final}: the checkpoint cannot be written: {error}") from error
+    return final
+
+
+def _write(aside: Path, model: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write every file, the manifest last, and wait until they are on the disk."""
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     save_file(_plain(model), aside / "model.safetensors")
@@ -74,8 +88,6 @@ def save_checkpoint(
     for file in aside.iterdir():
         _sync(file)
     _sync(aside)
-    _put(aside, final)
-    return final
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

@@ -136,8 +136,13 @@ class Session:
             "model": self.learner.model.config.model_dump(mode="json"),
             "config": self.run.model_dump(mode="json"),
             "generators": generator_states(),
-            "environment": describe_environment(self.world.device),
+            "environment": self._environment(),
         }
+
+    def _environment(self) -> dict[str, Any]:
+        """Return what the bits depend on beside the plan."""
+        how = {"bf16": self.learner.bf16, "attention": self.learner.layout, "ranks": self.world.size}
+        return {**describe_environment(self.world.device), **how, "microbatch": self.run.optimizer.microbatch}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same plan."""
@@ -148,8 +153,8 @@ class Session:
         if self.world.is_first:
             restore_generators(checkpoint.state["generators"])
             set_aside_newer(self.folder, checkpoint.step)
-            if checkpoint.state["environment"] != describe_environment(self.world.device):
-                _log.warning("%s was written on another machine: bits may differ from here on", checkpoint.path)
+            if checkpoint.state["environment"] != self._environment():
+                _log.warning("%s was written in another environment: bits may differ from here on", checkpoint.path)
 
 
 def plan_digest(run: RunFile, source: BatchSource) -> str:
