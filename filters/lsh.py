@@ -37,9 +37,9 @@ def band_keys(signatures: Uint64s, bands: int, rows: int) -> Uint64s:
     if signatures.shape[1] != bands * rows:
         raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} hashes, not {signatures.shape[1]}")
     cut = signatures.reshape(len(signatures), bands, rows)
-    keys = np.broadcast_to(np.arange(bands, dtype=np.uint64), cut.shape[:2])
+    keys = np.broadcast_to(_mix(np.arange(bands, dtype=np.uint64) + _GOLDEN), cut.shape[:2])
     for row in range(rows):
-        keys = _mix(keys + _GOLDEN ^ cut[:, :, row])
+        keys = _mix((keys + _GOLDEN) ^ cut[:, :, row])
     return keys
 
 

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from headrace.console import Console, stderr
+from rich.console import Console
+
+from headrace.console import stderr
 
 if TYPE_CHECKING:
     from rich.progress import TaskID

@@ -154,12 +154,19 @@ class _Walker:
         tasks = stage.plan_sized(planning, self.recipe.sharding.task_mebibytes * MEBIBYTE)
         if self.options.limit is None:
             (self.upstream["documents"],) = yield [Planned("read", stage, tuple(tasks), planning)]
+            self._refuse_no_records()
             return
         for count in range(1, len(tasks) + 1):  # no more tasks than the limit needs, whatever the number of workers
             (documents,) = yield [Planned("read", stage, tuple(tasks[:count]), planning)]
             self.upstream["documents"] = documents
             if documents.rows >= self.options.limit:
                 return
+
+    def _refuse_no_records(self) -> None:
+        if not self.upstream["documents"].ledger.input.records:
+            path = next(file.path for files in self.files.values() for file in files)
+            readers = ", ".join(f"{source.name}: {source.reader}" for source in self.recipe.sources)
+            raise InputError(f"{path}: no record could be read from this or any other input; readers are {readers}")
 
     def _find(self, label: str, stage: Stage) -> Walk:
         """Make the findings of a global stage, then the verdicts of each part."""

@@ -117,8 +117,17 @@ class Fold:
 
     def content_id(self, schema: pa.Schema) -> str:
         """Return the content id of a table with these rows and this schema's columns and types."""
-        columns = [[field.name, str(field.type)] for field in content_fields(schema)]
+        columns = [[field.name, type_name(field.type)] for field in content_fields(schema)]
         return digest_json({"columns": columns, "rows": self.rows, "fold": self.hex()})
+
+
+def type_name(kind: pa.DataType) -> str:
+    """Return an Arrow type as text; what the items of a list are called, which Parquet changes, is left out."""
+    if pa.types.is_list(kind):
+        return f"list<{type_name(kind.value_type)}>"
+    if pa.types.is_struct(kind):
+        return f"struct<{', '.join(f'{field.name}: {type_name(field.type)}' for field in kind)}>"
+    return str(kind)
 
 
 LOCATION_COLUMNS = frozenset({"origin", "stored_bytes"})

@@ -27,7 +27,7 @@ from headrace.pipeline.hashing import (
     fold_batches,
 )
 from headrace.pipeline.schema import DOCUMENTS, TABLES
-from headrace.pipeline.tables import read_batches, write_table
+from headrace.pipeline.tables import read_batches, read_schema, write_table
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 SCALARS = st.one_of(
@@ -271,5 +271,5 @@ def test_how_a_file_is_written_is_no_content(
     ours = write_table(tmp_path / "ours.parquet", batch.schema, [batch], {"task": "x"}, row_group_bytes=64)
     again = fold_batches(read_batches(path, batch_rows=5))
     assert (again.hex(), again.rows) == (ours.fold, ours.rows)
-    assert ours.content == again.content_id(batch.schema)
+    assert ours.content == again.content_id(batch.schema) == again.content_id(read_schema(path))
     assert ours.sha256 == digest_file(tmp_path / "ours.parquet")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from headrace.commands.recipe_options import (
     Limit,
@@ -18,7 +19,7 @@ from headrace.commands.recipe_options import (
     chosen_recipe,
     num_cores,
 )
-from headrace.console import Console, Result, facts, table
+from headrace.console import Result, facts, table
 
 if TYPE_CHECKING:
     from headrace.pipeline.build import Built

@@ -1,6 +1,8 @@
 """`headrace recipes`: the recipes that come with Headrace."""
 
-from headrace.console import Console, Result, table
+from rich.console import Console
+
+from headrace.console import Result, table
 
 
 def recipes() -> Result:

@@ -7,24 +7,27 @@ division, so that nothing is lost to rounding.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
-from headrace.pipeline.hashing import canonical_json
+from headrace.pipeline.hashing import canonical_json, digest_range
 from headrace.pipeline.raw_files import group_files
 from headrace.pipeline.readers.contract import Extent, Gap, Reader, Record, make_reader
 from headrace.pipeline.schema import DOCUMENTS, RECORDS, Ledger, Strict, Tally, Task, TaskInput
 from headrace.pipeline.stages.contract import Made, Planning, Stage, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import TableWriter, table_writers
+
+log = logging.getLogger(__name__)
 
 BATCH_ROWS = 256
 Row = dict[str, Any]
@@ -151,7 +154,7 @@ class _Reading:
         uri = path.as_uri()
         shared: list[_Fate] = []
         with _open(path, item) as file:
-            for entry in self._reader.read(file, uri):
+            for entry in self._entries(file, uri, item.size):
                 if shared and shared[0].extent.offset != entry.extent.offset:
                     position = self._settle(shared, position, path)
                     shared = []
@@ -164,6 +167,18 @@ class _Reading:
         if position != item.size:
             raise LedgerError(f"{path}: {position} of {item.size} bytes are accounted for; the reader lost some")
         self.total += Tally(bytes=item.size)
+
+    def _entries(self, file: BinaryIO, uri: str, size: int) -> Iterator[Record | Gap]:
+        """Yield what the reader finds; a file that is not of its format is one gap, among others that are."""
+        num_entries = 0
+        try:
+            for entry in self._reader.read(file, uri):
+                num_entries += 1
+                yield entry
+        except InputError as error:
+            log.warning("%s", error)
+            if not num_entries:
+                yield Gap(Extent(0, size, digest_range(file, 0, size)), "unreadable_file")
 
     def _judge(self, entry: Record | Gap, uri: str) -> tuple[Row | None, _Fate]:
         """Decide about one item: a document, or a row among the records."""
