@@ -111,21 +111,39 @@ def without_c4(texts: Sequence[str], removed: Sequence[Sequence[Span]]) -> list[
 
 def compare_filters(texts: Sequence[str]) -> Iterator[Comparison]:
     """Compare each filter alone on the same texts, C4's edit where both keep the page, and the chain."""
-    judges = reference_judges()
+    groups = tuple(FINEWEB_RULES)
+    alone, chained, edited = _reference_reasons(texts)
     columns: dict[str, Sequence[Any]] = {}
-    for name, judge in judges.items():
+    for name in groups:
         columns |= measured(name, texts, "c4" if name == "fineweb" else "raw")
-        documents = [document(text) for text in texts]
-        theirs = [judge(doc) for doc in documents]
-        ours = our_reasons([name], columns)
-        yield Comparison.of(name, ours, theirs)
-        if name == "c4":
-            views = without_c4(texts, columns["c4.removed"])
-            kept = [i for i, reason in enumerate(theirs) if reason is None]
-            yield Comparison.of_values("c4 text", [views[i] for i in kept], [documents[i].text for i in kept])
+        yield Comparison.of(name, our_reasons([name], columns), alone[name])
+    views = without_c4(texts, columns["c4.removed"])
+    kept = [i for i, reason in enumerate(alone["c4"]) if reason is None]
+    yield Comparison.of_values("c4 text", [views[i] for i in kept], [edited[i] for i in kept])
     columns |= measured("fineweb", views, "c4")
-    theirs = [next((r for judge in judges.values() if (r := judge(doc))), None) for doc in map(document, texts)]
-    yield Comparison.of("chain", our_reasons(list(judges), columns), theirs)
+    yield Comparison.of("chain", our_reasons(groups, columns), chained)
+
+
+def _reference_reasons(texts: Sequence[str]) -> tuple[dict[str, Reasons], Reasons, list[str]]:
+    """Return datatrove's reasons: of each block on the raw text, of the chain, and the texts that C4 leaves.
+
+    All blocks judge one document in FineWeb's order, so the last sees what C4 left; each text goes through all of
+    them before the next, since datatrove remembers the words of a few texts.
+    """
+    judges = reference_judges()
+    alone: dict[str, Reasons] = {name: [] for name in judges}
+    chained: Reasons = []
+    edited = []
+    for text in texts:
+        doc = document(text)
+        reasons = {name: judge(doc) for name, judge in judges.items() if name not in ("c4", "fineweb")}
+        on_raw = judges["fineweb"](doc)
+        reasons["c4"] = judges["c4"](doc)
+        chained.append(next(filter(None, [*reasons.values(), judges["fineweb"](doc)]), None))
+        edited.append(doc.text)
+        for name, reason in {**reasons, "fineweb": on_raw}.items():
+            alone[name].append(reason)
+    return alone, chained, edited
 
 
 def compare_minhash(texts: Sequence[str]) -> Iterator[Comparison]:

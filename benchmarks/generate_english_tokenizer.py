@@ -7,6 +7,7 @@ and does not take quadratic time on a long chunk of colons.
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,18 @@ def english_tables() -> dict[str, Any]:
     import spacy
     from spacy.pipeline.sentencizer import Sentencizer
 
-    nlp = spacy.blank("en")
+    nlp: Any = spacy.blank("en")
     tokenizer = nlp.tokenizer
+    release = version("spacy")
     prefixes = [prefix for prefix in nlp.Defaults.prefixes if prefix.strip()]
     url = _pattern(tokenizer.url_match)
     if _pattern(tokenizer.prefix_search) != "|".join("^" + prefix for prefix in prefixes) or _USER not in url:
-        raise SystemExit(f"spaCy {spacy.__version__} builds its patterns in another way; look at them again")
+        raise SystemExit(f"spaCy {release} builds its patterns in another way; look at them again")
     if tokenizer.token_match is not None:
-        raise SystemExit(f"spaCy {spacy.__version__} has a token_match for English, which words.py does not know")
+        raise SystemExit(f"spaCy {release} has a token_match for English, which words.py does not know")
     exceptions = {string: [token.text for token in tokenizer(string)] for string in tokenizer.rules}
     return {
-        "source": f"spaCy {spacy.__version__}, blank English pipeline; MIT License, ExplosionAI GmbH and others",
+        "source": f"spaCy {release}, blank English pipeline; MIT License, ExplosionAI GmbH and others",
         "prefix": "|".join(prefixes),
         "suffix": _pattern(tokenizer.suffix_search),
         "infix": _pattern(tokenizer.infix_finditer),

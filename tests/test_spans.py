@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.filters.spans import Span, View, apply_spans, merge_spans, to_byte_offsets
@@ -33,6 +33,7 @@ def test_labels_of_removals_survive_merging() -> None:
     assert merge_spans(spans) == [Span(0, 4, "short"), Span(4, 8, "policy")]
 
 
+@settings(deadline=None)
 @given(spans_of_text)
 def test_merged_edits_are_disjoint_and_apply_alike(spans: list[Span]) -> None:
     merged = merge_spans(spans)
@@ -41,6 +42,7 @@ def test_merged_edits_are_disjoint_and_apply_alike(spans: list[Span]) -> None:
     assert apply_spans(TEXT, merged) == apply_spans(TEXT, spans)
 
 
+@settings(deadline=None)
 @given(spans_of_text)
 def test_bytes_that_no_span_claims_stay_and_removed_ones_go(spans: list[Span]) -> None:
     data = TEXT.encode()
@@ -52,6 +54,7 @@ def test_bytes_that_no_span_claims_stay_and_removed_ones_go(spans: list[Span]) -
     assert apply_spans(TEXT, erased).encode() == bytes(b for i, b in enumerate(data) if i not in claimed)
 
 
+@settings(deadline=None)
 @given(spans_of_text, st.data())
 def test_a_span_on_a_view_covers_its_bytes_in_the_source(spans: list[Span], data: st.DataObject) -> None:
     view = View.without(TEXT, spans)

