@@ -5,8 +5,10 @@ across documents, and what is kept would depend on their order.
 """
 
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version as version_of
 from typing import ClassVar
 
@@ -41,18 +43,16 @@ class TrafilaturaExtractor:
         page = open_page(record, PageLimits(self.max_bytes, self.max_nodes))
         if isinstance(page, Dropped):
             return page
+        extract = load_trafilatura()
         try:
-            text = self._extract(page)
+            text = self._extract(extract, page)
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
             return Dropped("extractor_error", {"exception": type(error).__name__})
         return finish(record, text, find_title(page))
 
-    def _extract(self, html: str) -> str:
-        from trafilatura import extract
-
-        logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # what it cannot read is counted in the ledger
+    def _extract(self, extract: Callable[..., str | None], html: str) -> str:
         text = extract(
             html,
             favor_precision=self.favor_precision,
@@ -63,3 +63,14 @@ class TrafilaturaExtractor:
             deduplicate=False,
         )
         return text or ""
+
+
+@cache
+def load_trafilatura() -> Callable[..., str | None]:
+    """Import trafilatura, and keep it quiet: its downloader warns of what it lacks, its log repeats the ledger."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "SOCKS support")
+        from trafilatura import extract
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
+    chosen: Callable[..., str | None] = extract
+    return chosen

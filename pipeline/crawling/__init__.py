@@ -1,0 +1,1 @@
+"""Parts of the crawler: addresses, links, robots.txt, the wire and the archive."""
