@@ -186,7 +186,7 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path: Path, monkeypatch: pytes
 
     good = save(tmp_path, 1)
     monkeypatch.setattr(module, "_sync", full)
-    with pytest.raises(StoreError, match="step-00000002.*No space left"):
+    with pytest.raises(StoreError, match=r"step-00000002.*No space left"):
         save(tmp_path, 2)
     assert list(tmp_path.iterdir()) == [good]
 
