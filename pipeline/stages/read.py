@@ -193,7 +193,7 @@ class _Reading:
             row = self._row(
                 origin,
                 doc_id=doc_id,
-                url=entry.url,
+                url=entry.url or None,
                 kind=entry.kind,
                 fate="dropped",
                 reason=outcome.reason,
