@@ -1,0 +1,1 @@
+"""Headrace beside its peers, side by side in one run; each module is a command."""
