@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from headrace.filters import models
 from headrace.filters.contract import Column, Signal, TextBatch, iter_columns, signal_classes
 from headrace.filters.models import ModelFileError, find_model
+from headrace.filters.repetition import repeated_gram_chars, top_gram_chars
 from headrace.filters.signals.c4 import C4
 from headrace.filters.signals.fineweb import FineWeb
-from headrace.filters.signals.gopher import GopherQuality, GopherRepetition, repeated_gram_chars, top_gram_chars
+from headrace.filters.signals.gopher import GopherQuality, GopherRepetition
 from headrace.filters.signals.language import Language
 from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, minimum_hashes, permutations
 from headrace.filters.signals.pii import Pii, find_emails, is_redactable_ip

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
 from headrace.filters.punctuation import TERMINAL_PUNCTUATION
-from headrace.filters.signals.gopher import count_duplicates
+from headrace.filters.repetition import count_duplicates
 from headrace.filters.words import word_resources
 
 
