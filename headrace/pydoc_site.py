@@ -81,6 +81,7 @@ def render_page(name: str, known: Set[str]) -> str:
     """
     renderer, module = Pages(), importlib.import_module(name)
     page = renderer.page(pydoc.describe(module), renderer.document(module, name))
+    page = page.replace("-&amp;gt;", "-&gt;")  # pydoc escapes the arrow of a signature twice
     return _without_machine(_LINK.sub(partial(_keep_known, known), page))
 
 
