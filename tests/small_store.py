@@ -93,7 +93,9 @@ def write_warc(path: Path) -> None:
     for url, body, content_type, status in entries():
         records.append(_response(url, body, content_type, status))
     records.append(_response("http://www.example.org/oat", page("oat"), "text/html; charset=utf-8", "200 OK"))
-    path.write_bytes(b"".join(map(gzip.compress, records)) + b"\x1f\x8bnothing that can be read")
+    path.write_bytes(
+        b"".join(gzip.compress(record, mtime=0) for record in records) + b"\x1f\x8bnothing that can be read"
+    )
 
 
 def _response(url: str, body: bytes, content_type: str, status: str) -> bytes:

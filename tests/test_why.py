@@ -271,10 +271,6 @@ def test_places_that_are_not_local() -> None:
     assert local_path("s3://bucket/key") is None
 
 
-def test_inputs_are_written_once(tmp_path: Path) -> None:
-    """The archive that these tests are built on is the same whenever it is written."""
+def test_inputs_are_always_the_same_bytes(tmp_path: Path) -> None:
     one, two = (write_inputs(tmp_path / name) for name in "ab")
-    import gzip
-
-    pages = [gzip.decompress((path / "crawl.warc.gz").read_bytes()[:-26]) for path in (one, two)]
-    assert pages[0] == pages[1]
+    assert (one / "crawl.warc.gz").read_bytes() == (two / "crawl.warc.gz").read_bytes()
