@@ -15,7 +15,7 @@ from headrace.pipeline.errors import InputError
 from headrace.pipeline.schema import SCHEMA_VERSION
 from headrace.pipeline.split import HELDOUT_UNIT
 from headrace.pipeline.strict_toml import load_toml, parse_toml
-from headrace.pipeline.views import RAW
+from headrace.pipeline.views import RAW, signal_id
 
 NAME = r"^[a-z][a-z0-9_-]*$"
 MEBIBYTE = 1 << 20
@@ -124,10 +124,28 @@ class Recipe(Section):
         kinds = [step.kind for step in self.steps]
         if kinds.count("cut") != 1:
             raise ValueError(f"a recipe has one step of kind 'cut', this one has {kinds.count('cut')}")
-        after = kinds[kinds.index("cut") + 1 :]
+        before, after = kinds[: kinds.index("cut")], kinds[kinds.index("cut") + 1 :]
+        if "tokenize" in before:
+            raise ValueError("a step of kind 'tokenize' stands before 'cut', which makes what it reads; put it last")
         if after not in ([], ["tokenize"]):
             raise ValueError(f"after 'cut' only one step of kind 'tokenize' can come, not {', '.join(after)}")
         return self
+
+    @model_validator(mode="after")
+    def _one_of_each_label(self) -> "Recipe":
+        labels = [label for step in self.steps for label in _labels(step)]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"two steps are the same {twice[0]}, and a lock could not tell them apart")
+        return self
+
+
+def _labels(step: Any) -> list[str]:
+    """Return what a step's artifacts are called, as far as the recipe chooses it."""
+    if isinstance(step, MeasureStep):
+        names = [signal if isinstance(signal, str) else signal.name for signal in step.signals]
+        return [f"measure {signal_id(name, step.view)}" for name in names]
+    return [f"rules {step.name}"] if isinstance(step, RulesStep) and step.name else []
 
 
 def load_recipe(name: str) -> Recipe:
