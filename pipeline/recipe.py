@@ -132,20 +132,19 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _one_of_each_label(self) -> "Recipe":
-        labels = [label for step in self.steps for label in _labels(step)]
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+    def _each_measured_once(self) -> "Recipe":
+        steps = [step for step in self.steps if isinstance(step, MeasureStep)]
+        ids = [signal_id(_name(signal), step.view) for step in steps for signal in step.signals]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
-            raise ValueError(f"two steps are the same {twice[0]}, and a lock could not tell them apart")
+            raise ValueError(
+                f"the signal {twice[0]!r} is measured twice; give it once, with the options that are meant"
+            )
         return self
 
 
-def _labels(step: Any) -> list[str]:
-    """Return what a step's artifacts are called, as far as the recipe chooses it."""
-    if isinstance(step, MeasureStep):
-        names = [signal if isinstance(signal, str) else signal.name for signal in step.signals]
-        return [f"measure {signal_id(name, step.view)}" for name in names]
-    return [f"rules {step.name}"] if isinstance(step, RulesStep) and step.name else []
+def _name(signal: str | SignalSpec) -> str:
+    return signal if isinstance(signal, str) else signal.name
 
 
 def load_recipe(name: str) -> Recipe:

@@ -107,8 +107,8 @@ def test_every_fault_is_named_at_once() -> None:
         (SMALLEST.replace(CUT, '[[steps]]\nkind = "minhash"\n'), "one step of kind 'cut', this one has 0"),
         (SMALLEST + '[[steps]]\nkind = "minhash"\n', "after 'cut' only one step of kind 'tokenize' can come"),
         (SMALLEST + '[[steps]]\nkind = "tokenize"\n' * 2, "after 'cut' only one step of kind 'tokenize' can come"),
-        (RECIPE.replace('"gopher_quality", "c4"', '"gopher_quality", "c4", "c4"'), "two steps are the same measure c4"),
-        (f'name = "r"\n{SOURCE}{NAMED_RULES}{NAMED_RULES}{CUT}', "two steps are the same rules x"),
+        (RECIPE.replace('"gopher_quality", "c4"', '"gopher_quality", "c4", "c4"'), "the signal 'c4' is measured twice"),
+        (f'name = "r"\n{SOURCE}{NAMED_RULES}{NAMED_RULES}{CUT}', "two steps of rules share a name: x, x"),
         (f'name = "r"\n{SOURCE}{SOURCE}{CUT}', "two sources share a name: web, web"),
         (
             f'name = "r"\n{SOURCE}' + '[[steps]]\nkind = "tokenize"\n' + CUT,
