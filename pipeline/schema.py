@@ -234,12 +234,17 @@ class StoredFile(Strict):
 
 
 class TaskInput(Strict):
-    """What a task reads: `role` and `content` are in its key, `path` (and `uri` for raw inputs) are not."""
+    """What a task reads: `role`, `content` and the range `[start, end)` are in its key, `path` and `size` are not.
+
+    A range is given where a raw file is shared among tasks; else both ends are null and all of it is read.
+    """
 
     role: str
     content: Digest
     path: str
     size: Count = 0
+    start: Count | None = None
+    end: Count | None = None
 
 
 class Task(Strict):
@@ -254,7 +259,10 @@ class Task(Strict):
     @property
     def key(self) -> str:
         """The task's name: stage, version, config, resources and the content of its inputs (law 1)."""
-        inputs = [[item.role, item.content] for item in self.inputs]
+        inputs = [
+            [item.role, item.content] if item.start is None else [item.role, item.content, item.start, item.end]
+            for item in self.inputs
+        ]
         return digest_json(
             {
                 "stage": self.stage,

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +17,7 @@ from headrace.pipeline.lock import Lock
 from headrace.pipeline.recipe import Recipe, load_recipe
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
-from tests.making import RECIPE, make_crawl, recompress, write_recipe
+from tests.making import RECIPE, article, make_crawl, page, recompress, write_recipe, write_warc
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,24 @@ def test_how_tasks_are_cut_changes_no_content(built: Built, crawl: Path, tmp_pat
     assert ids(run(one_task, tmp_path, crawl)) == ids(built)
 
 
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_large_file_is_read_in_slices(tmp_path: Path, compress: bool) -> None:
+    rng = random.Random(5)
+    pages = [
+        (f"https://example.org/{n}", page("", article(n, 20)) + rng.randbytes(9000).hex().encode()) for n in range(400)
+    ]
+    crawl = write_warc(tmp_path / "crawl" / "large.warc.gz", pages, compress=compress).parent
+    recipe = changed(RECIPE)
+    sliced = run(recipe, tmp_path / "sliced", crawl)
+    whole = run(changed(RECIPE.replace("task_mebibytes = 1", "task_mebibytes = 512")), tmp_path / "whole", crawl)
+    assert len(whole.manifests["documents"].parts) == 1
+    assert len(sliced.manifests["documents"].parts) == (4 if compress else 1)
+    assert ids(sliced) == ids(whole)
+    assert sliced.manifests["documents"].ledger == whole.manifests["documents"].ledger
+    origins = [[r["origin"] for r in rows_of(b, "corpus", "origin")] for b in (sliced, whole)]
+    assert origins[0] == origins[1]
+
+
 def test_a_new_file_reads_itself_alone(crawl: Path, recipe: Recipe, tmp_path: Path) -> None:
     grown = tmp_path / "grown"
     shutil.copytree(crawl, grown)
@@ -163,10 +183,10 @@ def test_sample_is_a_share_of_the_records(crawl: Path, recipe: Recipe, built: Bu
     assert {row["doc_id"] for row in rows_of(sampled, "documents")} < whole
 
 
-def rows_of(built: Built, role: str) -> list[dict[str, str]]:
+def rows_of(built: Built, role: str, column: str = "doc_id") -> list[dict[str, Any]]:
     manifest = built.manifests[role]
     paths = sorted(Path(built.path(role)).parent.glob(f"{manifest.table}-*.parquet"))
-    return [row for path in paths for row in pq.read_table(path, columns=["doc_id"]).to_pylist()]
+    return [row for path in paths for row in pq.read_table(path, columns=[column]).to_pylist()]
 
 
 def test_locked_accepts_the_same_and_refuses_another(built: Built, crawl: Path, recipe: Recipe, tmp_path: Path) -> None:

@@ -120,6 +120,26 @@ def _detect_codec(source: Source, is_head: IsHead, dictionary: bytes | None) -> 
     return codec if position < min(DETECT_BYTES, source.size) else None
 
 
+def find_cuts(file: BinaryIO, is_head: IsHead, target: int) -> list[int]:
+    """Return offsets, about `target` bytes apart, at which a compressed file can be cut into files of their own.
+
+    Each is where a member begins that inflates to a record's head. None are found in an uncompressed file, where text
+    that looks like a head may stand anywhere, nor in one whose records share a single member.
+    """
+    source = FileSource(file)
+    codec = _detect_codec(source, is_head, _find_dictionary(file))
+    if codec is None:
+        return []
+    cuts: list[int] = []
+    for position in range(target, source.size - target // 2, target):
+        if not cuts or cuts[-1] < position:
+            cut = _find_member(source, position, codec, is_head)
+            if cut == source.size:
+                break
+            cuts.append(cut)
+    return cuts
+
+
 def _find_dictionary(file: BinaryIO) -> bytes | None:
     source = FileSource(file)
     head = source.read_at(0, 8)

@@ -15,7 +15,7 @@ from typing import BinaryIO, ClassVar
 
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.readers.contract import Gap, Record, register
-from headrace.pipeline.readers.framing import BLANK, Stretch, iter_stretches
+from headrace.pipeline.readers.framing import BLANK, Stretch, find_cuts, iter_stretches
 from headrace.pipeline.readers.heads import (
     MAX_HEAD_BYTES,
     WINDOW_BYTES,
@@ -53,6 +53,10 @@ class WarcReader:
     def resources(self) -> Mapping[str, str]:
         """Versions of the decompressors."""
         return {name: version_of(name) for name in ("lz4", "zstandard", "brotli")}
+
+    def find_cuts(self, file: BinaryIO, target: int) -> list[int]:
+        """Return where a large archive can be cut, about every `target` bytes (see `framing.find_cuts`)."""
+        return find_cuts(file, is_head, target)
 
     def read(self, file: BinaryIO, uri: str) -> Iterator[Record | Gap]:
         """Yield the records and gaps of an archive in order of offset.

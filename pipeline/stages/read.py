@@ -9,11 +9,12 @@ division, so that nothing is lost to rounding.
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from io import SEEK_END
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar, cast
 
 import pyarrow as pa
 
@@ -22,8 +23,9 @@ from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extrac
 from headrace.pipeline.hashing import canonical_json, digest_range
 from headrace.pipeline.raw_files import group_files
 from headrace.pipeline.readers.contract import Extent, Gap, Reader, Record, make_reader
+from headrace.pipeline.readers.sources import FileWindow
 from headrace.pipeline.schema import DOCUMENTS, RECORDS, Ledger, Strict, Tally, Task, TaskInput
-from headrace.pipeline.stages.contract import Made, Planning, Stage, register
+from headrace.pipeline.stages.contract import Made, Planning, RawFile, Stage, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import TableWriter, table_writers
 
@@ -81,8 +83,13 @@ class Read(Stage):
         for source in self.sources:
             one = self.model_copy(update={"sources": (source,)})
             for group in group_files(planning.files[source.name], task_bytes):
-                inputs = [TaskInput(role="raw", content=f.sha256, path=str(f.path), size=f.size) for f in group]
-                tasks.append(one.task(inputs))
+                slices = _slices(source, group[0], task_bytes) if len(group) == 1 else [(None, None)]
+                for start, end in slices:
+                    inputs = [
+                        TaskInput(role="raw", content=f.sha256, path=str(f.path), size=f.size, start=start, end=end)
+                        for f in group
+                    ]
+                    tasks.append(one.task(inputs))
         return tasks
 
     def run(self, task: Task, store: Store) -> Made:
@@ -98,6 +105,16 @@ class Read(Stage):
                 records.write(batch)
             files = {self.table: documents.close(), "records": records.close()}
         return Made(files, work.ledger())
+
+
+def _slices(source: SourceConfig, file: RawFile, target: int) -> list[tuple[int | None, int | None]]:
+    """Return the ranges that a file is read in: the whole, or slices of about `target` bytes where it can be cut."""
+    find_cuts = getattr(make_reader(source.reader, source.reader_options), "find_cuts", None)
+    if find_cuts is None or file.size < 2 * target:
+        return [(None, None)]
+    with file.path.open("rb") as opened:
+        ends = [0, *find_cuts(opened, target), file.size]
+    return list(pairwise(ends)) if len(ends) > 2 else [(None, None)]
 
 
 def _batches(rows: Iterator[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -150,11 +167,11 @@ class _Reading:
 
     def read(self, item: TaskInput) -> Iterator[Row]:
         """Yield the documents of one file, and account for all of its bytes."""
-        path, position = Path(item.path), 0
-        uri = path.as_uri()
+        path, position = Path(item.path), item.start or 0
+        uri, end = path.as_uri(), item.size if item.end is None else item.end
         shared: list[_Fate] = []
         with _open(path, item) as file:
-            for entry in self._entries(file, uri, item.size):
+            for entry in self._entries(file, uri, position, end):
                 if shared and shared[0].extent.offset != entry.extent.offset:
                     position = self._settle(shared, position, path)
                     shared = []
@@ -164,21 +181,22 @@ class _Reading:
                     yield document
             if shared:
                 position = self._settle(shared, position, path)
-        if position != item.size:
-            raise LedgerError(f"{path}: {position} of {item.size} bytes are accounted for; the reader lost some")
-        self.total += Tally(bytes=item.size)
+        if position != end:
+            raise LedgerError(f"{path}: bytes from {position} to {end} are not accounted for; the reader lost them")
+        self.total += Tally(bytes=end - (item.start or 0))
 
-    def _entries(self, file: BinaryIO, uri: str, size: int) -> Iterator[Record | Gap]:
-        """Yield what the reader finds; a file that is not of its format is one gap, among others that are."""
+    def _entries(self, file: BinaryIO, uri: str, start: int, end: int) -> Iterator[Record | Gap]:
+        """Yield what the reader finds between two offsets; a file that is not of its format is one gap."""
+        window = file if start == 0 and end == file.seek(0, SEEK_END) else FileWindow(file, start, end - start)
         num_entries = 0
         try:
-            for entry in self._reader.read(file, uri):
+            for entry in self._reader.read(cast(BinaryIO, window), uri):
                 num_entries += 1
-                yield entry
+                yield replace(entry, extent=replace(entry.extent, offset=entry.extent.offset + start))
         except InputError as error:
             log.warning("%s", error)
             if not num_entries:
-                yield Gap(Extent(0, size, digest_range(file, 0, size)), "unreadable_file")
+                yield Gap(Extent(start, end - start, digest_range(file, start, end - start)), "unreadable_file")
 
     def _judge(self, entry: Record | Gap, uri: str) -> tuple[Row | None, _Fate]:
         """Decide about one item: a document, or a row among the records."""
