@@ -180,9 +180,9 @@ def writing(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "the disk is full: free some space and start the same command again; what is finished is kept"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "no permission to write there: choose another --store"
+            remedy = "no permission to write there: choose another place"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
-            remedy = "a file is where a folder should be: choose another --store"
+            remedy = "a file is where a folder should be: choose another place"
         else:
             raise
         raise StoreError(f"{error.filename or path}: {remedy}") from error
