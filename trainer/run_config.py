@@ -5,16 +5,13 @@ Each section is a frozen model; an unknown key is an error that names the file, 
 what only says where and how often to write (names, folders, evaluation, checkpoints) can change between resumes.
 """
 
-import json
-import tomllib
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from headrace.pipeline.errors import InputError, RecipeError
+from headrace.pipeline.strict_toml import load_toml, parse_toml
 from headrace.trainer.model_config import ModelSection
 from headrace.trainer.objectives.contract import objectives
 from headrace.trainer.schedule import SCHEDULES
@@ -119,64 +116,12 @@ def load_run(path: Path) -> RunFile:
         InputError: the file cannot be read.
         RecipeError: it is not TOML, or a key or value is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the run file cannot be read: {error}") from error
-    return parse_run(text, str(path))
+    return load_toml(RunFile, path)
 
 
 def parse_run(text: str, file: str = "run file") -> RunFile:
-    """Decode the text of a run file; `file` is its name in errors.
-
-    Raises:
-        RecipeError: it is not TOML, or a key or value is wrong.
-    """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{file}: not TOML: {error}") from error
-    try:
-        # By way of JSON, because there a strict tuple may be written as an array.
-        return RunFile.model_validate_json(json.dumps(table, default=str))
-    except ValidationError as error:
-        raise RecipeError("\n".join(f"{file}: {line}" for line in _explain(error))) from error
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    """Yield one line per fault: the key, what is wrong, and what would be right."""
-    for fault in error.errors(include_url=False):
-        location, kind = fault["loc"], fault["type"]
-        key = ".".join(map(str, location))
-        if kind == "extra_forbidden":
-            yield f"unknown key {key!r}{_suggest(location)}"
-        elif kind == "missing":
-            yield f"the key {key!r} is missing"
-        else:
-            yield f"{key} = {fault['input']!r}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-def _suggest(location: tuple[int | str, ...]) -> str:
-    known = _fields_at(location[:-1])
-    near = get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known here: {', '.join(sorted(known))}"
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the table at a location of the run file."""
-    model: type[BaseModel] = RunFile
-    for key in location:
-        if isinstance(key, str) and key in model.model_fields:
-            inner = next(_models_in(model.model_fields[key].annotation), None)
-            model = inner or model
-    return list(model.model_fields)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models_in(argument)
+    """Decode the text of a run file; `file` is its name in errors. Raises `RecipeError` as `load_run` does."""
+    return parse_toml(RunFile, text, file)
 
 
 def _one_of(what: str, name: str, known: Mapping[str, Any]) -> str:
