@@ -16,7 +16,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -133,6 +134,21 @@ def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 1_000_000
     return Console(stderr=stderr, width=width, soft_wrap=width is None, markup=False, highlight=False, emoji=False)
+
+
+def as_data(value: Any) -> Any:
+    """Return dataclasses, models and paths as what JSON knows."""
+    from pydantic import BaseModel
+
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: as_data(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): as_data(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_data(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:

@@ -1,8 +1,8 @@
 """Progress on stderr: a bar a step on a terminal, a line a step elsewhere."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,6 +14,49 @@ if TYPE_CHECKING:
     from headrace.pipeline.artifacts import Progress
 
 Watch = Callable[["Progress"], None]
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[], None]]:
+    """Yield what is called once for each thing done; elsewhere than on a terminal it shows nothing."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import Progress as Bars
+    from rich.progress import TextColumn, TimeElapsedColumn
+
+    with Bars(TextColumn("{task.completed} {task.description}"), TimeElapsedColumn(), console=console) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda: bars.advance(task)
+
+
+@contextmanager
+def training(steps: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Yield what training calls with the record of each step."""
+    console = stderr()
+    if not console.is_terminal:
+        yield lambda record: _training_line(record, steps, console)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    columns = TextColumn("train"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
+    with Bars(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
+        task, evaluated = bars.add_task("train", total=steps, note=""), [""]
+
+        def watch(record: Mapping[str, Any]) -> None:
+            if "eval_loss" in record:
+                evaluated[0] = f"  held out: {record['bits_per_byte']:.3f} bits per byte"
+            bars.update(task, completed=record["step"], note=f"loss {record['loss']:.3f}{evaluated[0]}")
+
+        yield watch
+
+
+def _training_line(record: Mapping[str, Any], steps: int, console: Console) -> None:
+    if record["step"] % max(1, steps // 10) == 0 or "eval_loss" in record:
+        note = f", held out: {record['bits_per_byte']:.3f} bits per byte" if "eval_loss" in record else ""
+        console.print(f"step {record['step']} of {steps}: loss {record['loss']:.3f}{note}")
 
 
 @contextmanager

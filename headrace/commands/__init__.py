@@ -4,13 +4,24 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from headrace.commands.build import build, plan
+from headrace.commands.crawl import crawl
+from headrace.commands.inspect import inspect
 from headrace.commands.recipes import recipes
+from headrace.commands.train import trace, train
+from headrace.commands.verify import verify
+from headrace.commands.why import why
 from headrace.console import Result
 
 COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
     {
+        "crawl": crawl,
         "build": build,
         "plan": plan,
+        "verify": verify,
+        "inspect": inspect,
+        "why": why,
+        "train": train,
+        "trace": trace,
         "recipes": recipes,
     }
 )

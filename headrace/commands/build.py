@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from headrace.commands.inspect import drop_rows
 from headrace.commands.recipe_options import (
     Limit,
     RecipeName,
@@ -92,14 +93,13 @@ def built_result(built: "Built") -> Result:
 
 
 def _dropped(lock: "Lock", store: "Store") -> Iterator[tuple[str, str, int, int]]:
-    """Yield step, reason, records and bytes of all that the steps of a build dropped, the most frequent first."""
+    """Yield step, reason, records and bytes of all that the steps of a build dropped."""
     from headrace.pipeline.schema import Manifest
 
     for step in lock.steps:
         path = store.find_manifest(step.stage, step.key)
-        dropped = Manifest.load(path).ledger.dropped if path else {}
-        for reason, tally in sorted(dropped.items(), key=lambda item: -item[1].records):
-            yield step.label, reason, tally.records, tally.bytes
+        if path is not None:
+            yield from drop_rows(step.label, step.stage, Manifest.load(path).ledger)
 
 
 def plan(

@@ -1,0 +1,123 @@
+"""`headrace why`: the fate of one document."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from headrace.commands.inspect import brief, start_of
+from headrace.console import Result, as_data, facts, table
+
+if TYPE_CHECKING:
+    from headrace.pipeline.origins import Origin
+    from headrace.pipeline.refetch import Refetched
+    from headrace.pipeline.why import Fate, Judged
+
+Name = Annotated[str, typer.Argument(metavar="DOC_ID_OR_URL", help="A document's id, or the address it was read from.")]
+StoreFolder = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store that it was built in.")]
+LockFile = Annotated[
+    Path | None, typer.Option("--lock", metavar="FILE", help="The build that is meant; the last one by default.")
+]
+Refetch = Annotated[bool, typer.Option("--refetch", help="Read its bytes again, and extract them anew.")]
+
+
+def why(document: Name, store: StoreFolder, lock: LockFile = None, refetch: Refetch = False) -> Result:
+    """Tell what became of a document: each signal's value, each rule's verdict, and where its bytes lie."""
+    from headrace.pipeline.lock import Lock
+    from headrace.pipeline.refetch import refetch as read_again
+    from headrace.pipeline.store import Store
+    from headrace.pipeline.why import why as explain
+
+    opened = Store.containing(store)
+    fates = explain(opened, document, Lock.load(lock) if lock else None)
+    again = [read_again(opened, fate) if refetch else None for fate in fates]
+
+    def show(console: Console) -> None:
+        for fate, found in zip(fates, again, strict=True):
+            _show(fate, found, console)
+
+    data = [
+        as_data(fate) | ({"refetched": as_data(found)} if found else {})
+        for fate, found in zip(fates, again, strict=True)
+    ]
+    return Result({"documents": data}, show)
+
+
+def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
+    outcome = f"{fate.outcome} at {fate.step}" if fate.outcome != "kept" else "kept"
+    console.print(f"{fate.doc_id or fate.kind}  {fate.url or ''}", style="bold")
+    console.print(
+        facts(
+            {
+                "outcome": outcome,
+                "reason": fate.reason,
+                "evidence": brief(fate.evidence) if fate.evidence else None,
+                "same as": fate.survivor,
+                "source": f"{fate.source}, {fate.kind}, {fate.date or 'without a date'}",
+                "bytes": origin_line(fate.origin),
+                "digest": fate.origin.digest,
+                "in the corpus": f"{fate.corpus.path}, row {fate.corpus.row}" if fate.corpus else None,
+                "tokens": f"{fate.num_tokens:,} in {fate.tokens.path}, row {fate.tokens.row}" if fate.tokens else None,
+                "text": start_of(fate.text) if fate.text else None,
+            }
+        )
+    )
+    for title, drawn in _tables(fate):
+        console.print(f"\n{title}", style="bold")
+        console.print(drawn)
+    if found:
+        console.print("\nread again", style="bold")
+        console.print(facts(_again(found)))
+
+
+def origin_line(origin: "Origin") -> str:
+    """Return where a record lies, as a range that one request can ask for."""
+    return f"{origin.uri} [{origin.offset}, {origin.offset + origin.length})"
+
+
+def _tables(fate: "Fate") -> Iterator[tuple[str, Any]]:
+    measured = [(item.column, item.value) for step in fate.steps for item in step.measured]
+    if measured:
+        yield "measured", table(("column", "value"), [(name, _number(value)) for name, value in measured])
+    judged = [(step.label, *_judged(item)) for step in fate.steps for item in step.judged]
+    if judged:
+        yield "judged", table(("step", "column", "value", "allowed", "verdict"), judged)
+    decided = [
+        (step.label, step.reason or ("kept" if step.kept else "-"), step.cluster, step.cluster_size)
+        for step in fate.steps
+        if not step.measured and not step.judged
+    ]
+    if decided:
+        yield "decided over all", table(("step", "verdict", "cluster", "cluster size"), decided)
+
+
+def _judged(judged: "Judged") -> tuple[str, str, str, str]:
+    rule = judged.rule
+    verdict = "passed" if judged.passed else f"failed: {rule.get('reason') or rule['column'].rpartition('.')[2]}"
+    return rule["column"], _number(judged.value), _allowed(rule), verdict if judged.applies else "does not apply"
+
+
+def _allowed(rule: Any) -> str:
+    if rule.get("in") is not None:
+        return ", ".join(map(str, rule["in"]))
+    low = f"{'>' if rule.get('min_open') else '>='} {rule['min']:g}" if rule.get("min") is not None else ""
+    high = f"{'<' if rule.get('max_open') else '<='} {rule['max']:g}" if rule.get("max") is not None else ""
+    return " and ".join(filter(None, (low, high)))
+
+
+def _number(value: Any) -> str:
+    return "null" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _again(found: "Refetched") -> dict[str, Any]:
+    same = {True: "the same as stored", False: "DIFFERENT from what is stored", None: "nothing to compare with"}
+    return {
+        "from": origin_line(found.origin),
+        "digest": "the same as stored",
+        "extracted": same[found.same],
+        "reason": found.reason,
+        "text": start_of(found.text) if found.text else None,
+        "passed over": "; ".join(found.passed_over) or None,
+    }
