@@ -107,8 +107,8 @@ def publish(planned: Planned) -> Manifest:
     """Publish the artifact whose tasks are all committed; return its manifest."""
     store = planned.planning.store
     known = store.find_manifest(planned.stage.name, planned.key)
-    if known is not None:
-        return Manifest.load(known)
+    if known is not None and store.is_linked(manifest := Manifest.load(known)):
+        return manifest
     commits = [_committed(task, store) for task in planned.tasks]
     manifest = _manifest(planned, commits)
     manifest.ledger.check(planned.label)

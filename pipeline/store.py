@@ -133,8 +133,6 @@ class Store:
         """Link the parts into the artifact's folder and write its manifest last; return the manifest's path."""
         folder = self.artifact_folder(manifest.stage, manifest.key)
         path = folder / MANIFEST
-        if path.exists():
-            return path
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for part, commit in zip(manifest.parts, commits, strict=True):
@@ -142,6 +140,11 @@ class Store:
                     link(self.task_folder(commit.task) / commit.files[table].name, folder / file.name)
             put_if_absent(path, manifest.render())
         return path
+
+    def is_linked(self, manifest: Manifest) -> bool:
+        """Tell whether all parts of a published artifact are where it says."""
+        folder = self.artifact_folder(manifest.stage, manifest.key)
+        return all((folder / file.name).is_file() for part in manifest.parts for file in part.files.values())
 
     def manifests(self) -> Iterator[Path]:
         """Yield the path of every manifest in the store, sorted."""

@@ -210,6 +210,14 @@ def test_deleted_outputs_are_made_again(crawl: Path, recipe: Recipe, tmp_path: P
     assert all(path.stat().st_size for path in Path(again.path("corpus")).parent.glob("*.parquet"))
 
 
+def test_a_part_deleted_from_an_artifact_is_linked_again(crawl: Path, recipe: Recipe, tmp_path: Path) -> None:
+    first = run(recipe, tmp_path, crawl)
+    part = next(Path(first.path("corpus")).parent.glob("*.parquet"))
+    part.unlink()
+    assert ids(run(recipe, tmp_path, crawl)) == ids(first)
+    assert part.is_file()
+
+
 def test_a_step_that_lacks_its_signal_is_named(crawl: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"fineweb@c4.*add 'fineweb' to a measure step with view = .c4."):
         run(changed(RECIPE.replace("gopher_quality.num_words", "fineweb@c4.num_lines")), tmp_path, crawl)
