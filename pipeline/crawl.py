@@ -237,8 +237,10 @@ class _Crawl:
             self._cut_short = True
             raise FetchError("out_of_time")
         self.report.requests += 1
+        left = self._started + self._limits.seconds - time.monotonic()
+        timeout_seconds = min(self._limits.timeout_seconds, max(left, 0.1))
         try:
-            return fetch(self._session, url, max_bytes, self._limits.timeout_seconds, wants, self._expired)
+            return fetch(self._session, url, max_bytes, timeout_seconds, wants, self._expired)
         finally:
             self._next_at[host] = time.monotonic() + delay
 

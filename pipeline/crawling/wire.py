@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPResponse
 from http.cookiejar import DefaultCookiePolicy
+from types import TracebackType
 from typing import Any
 
 from requests import Session
@@ -17,7 +18,7 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 READ_BYTES = 1 << 16
@@ -131,10 +132,27 @@ class _TapedAdapter(HTTPAdapter):
         return manager
 
 
+class _Retry(Retry):
+    """Tries again what may be better the second time; a server that kept silent is not asked again."""
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: Any = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> "_Retry":
+        if isinstance(error, ReadTimeoutError):
+            raise error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
+
+
 def open_session(user_agent: str) -> Session:
     """Return a session that keeps bytes, retries what is worth retrying twice, and remembers no cookies."""
     session = Session()
-    retry = Retry(
+    retry = _Retry(
         connect=2,
         read=1,
         status=2,
@@ -176,7 +194,13 @@ def fetch(
             received = bytes(raw.tape.data)
             return Exchange(url, raw.sent, received, response.status_code, headers, date, raw.address, truncated)
     except (RequestException, HTTPError, OSError, ValueError) as error:
-        raise FetchError(type(error).__name__) from error
+        raise FetchError(_name_error(error)) from error
+
+
+def _name_error(error: Exception) -> str:
+    name = type(error).__name__
+    known = {"Timeout": "timeout", "SSL": "tls", "Connection": "connection", "Protocol": "broken", "Chunked": "broken"}
+    return next((ours for theirs, ours in known.items() if theirs in name), name)
 
 
 def _read_body(response: Any, tape: _Tape, max_bytes: int, expired: Callable[[], bool]) -> str | None:
