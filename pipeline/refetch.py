@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headrace.pipeline.errors import IntegrityError, StoreError
+from headrace.pipeline.errors import InputError, IntegrityError, StoreError
 from headrace.pipeline.extract import Dropped, Extracted, make_extractor
 from headrace.pipeline.hashing import digest_range
 from headrace.pipeline.origins import Origin, local_path
@@ -21,14 +21,17 @@ from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.why import Fate
 
 NOT_EXTRACTED = ("not_sampled", "beyond_limit")
+NOT_ALONE = "not_a_record_alone"
+"""Reason where the bytes are the right ones and, cut out of their file, no record: its stated length is wrong."""
 
 
 @dataclass(frozen=True)
 class Refetched:
     """A record read again: where from, and what its extraction gives now.
 
-    `same` tells whether that is what is stored (the text, or the reason why there is none); null where nothing was
-    extracted when it was read. `passed_over` are places that were tried before, and what was wrong with them.
+    `same` tells whether that is what is stored (the text, or the reason why there is none). It is null where there is
+    nothing to compare: gaps, records that were not extracted, those that are none without what surrounds them.
+    `passed_over` are places that were tried before, and what was wrong with them.
     """
 
     origin: Origin
@@ -63,11 +66,14 @@ def _read_again(origin: Origin, source: SourceConfig, fate: Fate, passed_over: t
     if path is None:
         raise IntegrityError("cannot be read from here; only file: addresses can")
     with path.open("rb") as file:
+        if digest_range(file, origin.offset, origin.length) != origin.digest:
+            raise IntegrityError("the file has changed")
         if fate.outcome == "gap":
-            if digest_range(file, origin.offset, origin.length) != origin.digest:
-                raise IntegrityError("the file has changed")
             return Refetched(origin, "gap", None, None, None, passed_over)
-        record = read_extent(file, origin.extent, make_reader(source.reader, source.reader_options))
+        try:
+            record = read_extent(file, origin.extent, make_reader(source.reader, source.reader_options))
+        except (IntegrityError, InputError):  # a wrong length: only what stands around it shows where it ends
+            return Refetched(origin, fate.kind, None, NOT_ALONE, None, passed_over)
     outcome = make_extractor(source.extractor, source.extractor_options).extract(record)
     text = outcome.text if isinstance(outcome, Extracted) else None
     reason = outcome.reason if isinstance(outcome, Dropped) else None
