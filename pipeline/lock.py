@@ -134,7 +134,10 @@ class Lock(Strict):
             raise StoreError(
                 f"{path}: written with schema {table['schema_version']}, this program knows {SCHEMA_VERSION}"
             )
-        return decode(cls, table, str(path))
+        lock = decode(cls, table, str(path))
+        if lock.render() != path.read_bytes():  # reading as text hides what became of the ends of lines
+            raise IntegrityError(f"{path}: the lock's bytes are not those that were written")
+        return lock
 
 
 def _toml(value: int | str) -> str:

@@ -91,6 +91,15 @@ def test_a_changed_byte_breaks_the_seal(built: Built, tmp_path: Path, position: 
         Lock.load(path)
 
 
+def test_a_changed_end_of_line_is_a_changed_byte(built: Built, tmp_path: Path) -> None:
+    path = tmp_path / "changed.lock.toml"
+    for number in (1, 5):
+        lines = built.lock_path.read_bytes().split(b"\n")
+        path.write_bytes(b"\n".join(lines[:number]) + b"\r" + b"\n".join(lines[number:]))
+        with pytest.raises(IntegrityError, match=r"changed\.lock\.toml"):
+            Lock.load(path)
+
+
 def sealed(text: str) -> bytes:
     return (text + SEAL + digest_bytes(text.encode()) + "\n").encode()
 
