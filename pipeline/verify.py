@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from headrace.pipeline.consistency import commit_faults, input_faults, ledger_faults, manifest_faults
 from headrace.pipeline.damage import Damage, find_damage
 from headrace.pipeline.errors import HeadraceError, IntegrityError, StoreError, UnstableValueError
 from headrace.pipeline.hashing import digest_bytes, digest_file, digest_json
@@ -22,7 +23,6 @@ from headrace.pipeline.origins import local_path
 from headrace.pipeline.schema import (
     TABLES,
     Commit,
-    Ledger,
     Manifest,
     Part,
     RawInput,
@@ -30,8 +30,6 @@ from headrace.pipeline.schema import (
     StoredFile,
     StoreRecord,
     Upstream,
-    artifact_key,
-    combined_content,
 )
 from headrace.pipeline.store import COMMIT, MANIFEST, Store
 from headrace.pipeline.tables import read_schema
@@ -226,7 +224,8 @@ class _Verifier:
             return commit
         if self.store.task_folder(commit.task) != path.parent:
             self.found(path, f"the task's key is {commit.key}, its folder has another name", "task")
-        self._check_ledger(path, commit.ledger)
+        for damage in ledger_faults(commit.ledger):
+            self.found(path, damage.what, damage.where)
         for file in commit.files.values():
             self._check_file(path.parent / file.name, file)
         return commit
@@ -247,12 +246,6 @@ class _Verifier:
             self._hashed[key] = find_damage(path, record)
         return self._hashed[key]
 
-    def _check_ledger(self, path: Path, ledger: Ledger) -> None:
-        try:
-            ledger.check("this record")
-        except HeadraceError as error:
-            self.found(path, str(error), "ledger")
-
     def check_artifact(self, folder: Path) -> Manifest | None:
         """Check an artifact: its manifest, parts and commits, and all artifacts that it was made from."""
         if folder in self._artifacts:
@@ -263,62 +256,32 @@ class _Verifier:
             return None
         if self.store.artifact_folder(manifest.stage, manifest.key) != folder:
             self.found(path, f"the artifact's key is {manifest.key}, its folder has another name", "key")
-        if manifest.key != artifact_key(part.task for part in manifest.parts):
-            self.found(path, "the key is not that of the parts' tasks", "key")
         for part in manifest.parts:
             for file in part.files.values():
                 self._check_file(folder / file.name, file)
-        self._check_commits(manifest, path)
-        self._check_contents(manifest, path)
-        contents = [self._check_upstream(item, path) for item in manifest.inputs]
-        self._check_inputs(manifest, path, set().union(*contents))
+        schemas = {table: self._schema(table, manifest, folder) for table in manifest.contents}
+        commits = [self.check_commit(self._commit_path(manifest, part)) for part in manifest.parts]
+        sources = [self._check_upstream(item) for item in manifest.inputs]
+        for damage in (
+            *manifest_faults(manifest, schemas),
+            *commit_faults(manifest, commits),
+            *input_faults(manifest, sources),
+        ):
+            self.found(path, damage.what, damage.where)
         return manifest
 
-    def _check_commits(self, manifest: Manifest, path: Path) -> None:
-        """Compare the parts with the commits of their tasks, and the ledger with the sum of theirs."""
-        total, whole = Ledger(), True
-        for number, part in enumerate(manifest.parts):
-            folder = self.store.root / "tasks" / manifest.stage / part.task[:2] / part.task
-            commit = self.check_commit(folder / COMMIT)
-            if commit is None:
-                whole = False
-            elif _described(part) != _described(commit):
-                self.found(path, f"part {number} is not what the task's commit says", f"parts.{number}")
-            else:
-                total += commit.ledger
-        if whole and total != manifest.ledger:
-            self.found(path, "the ledger is not the sum of its tasks' ledgers", "ledger")
-        self._check_ledger(path, manifest.ledger)
+    def _commit_path(self, manifest: Manifest, part: Part) -> Path:
+        return self.store.root / "tasks" / manifest.stage / part.task[:2] / part.task / COMMIT
 
-    def _check_contents(self, manifest: Manifest, path: Path) -> None:
-        """Compute the content ids anew from those of the parts."""
-        for table, content in manifest.contents.items():
-            files = [part.files[table] for part in manifest.parts if table in part.files]
-            if files and self._damage(path.parent / files[0].name, files[0]):
-                continue  # which was found already; the schema may be damaged too
-            if combined_content(files, _schema(table, files, path.parent)) != content:
-                self.found(path, f"the content id of table {table!r} is not that of its parts", f"contents.{table}")
-        if manifest.content != manifest.contents.get(manifest.table):
-            self.found(path, f"the content id is not that of table {manifest.table!r}", "content")
-        if manifest.rows != sum(part.files[manifest.table].rows or 0 for part in manifest.parts):
-            self.found(path, "the number of rows is not the sum over its parts", "rows")
+    def _schema(self, table: str, manifest: Manifest, folder: Path) -> pa.Schema | None:
+        """Return a table's schema; None for other files, and for a table whose first part is damaged."""
+        file = next((part.files[table] for part in manifest.parts if table in part.files), None)
+        if file is None or file.rows is None or self._damage(folder / file.name, file):
+            return None
+        return TABLES[table] if table in TABLES else read_schema(folder / file.name)
 
-    def _check_upstream(self, item: Upstream, path: Path) -> set[str]:
-        """Check an artifact that another was made from; return the contents of its parts."""
-        made = self.check_artifact(self.store.artifact_folder(item.stage, item.key))
-        if made is None:
-            return set()
-        if made.content != item.content:
-            self.found(path, f"it was made from {item.role!r} with another content id", f"inputs.{item.role}")
-        return {file.content for part in made.parts for file in part.files.values()}
-
-    def _check_inputs(self, manifest: Manifest, path: Path, contents: set[str]) -> None:
-        """Check that the parts were made from parts of the artifacts that the manifest names."""
-        roles = {item.role for item in manifest.inputs}
-        for number, part in enumerate(manifest.parts):
-            foreign = [item.path for item in part.inputs if item.role in roles and item.content not in contents]
-            if foreign and contents:
-                self.found(path, f"part {number} was made from {foreign[0]}, which is of no input", f"parts.{number}")
+    def _check_upstream(self, item: Upstream) -> Manifest | None:
+        return self.check_artifact(self.store.artifact_folder(item.stage, item.key))
 
     # ------------------------------------------------------------------------------------------------------ locks
 
@@ -337,19 +300,6 @@ class _Verifier:
             made = self.check_artifact(self.store.artifact_folder(step.stage, step.key))
             if made is not None and (made.content, made.rows) != (step.content, step.rows):
                 self.found(path, f"the artifact has the content id {made.content} and {made.rows} rows", step.label)
-
-
-def _described(made: Part | Commit) -> tuple[Any, ...]:
-    """Return what part and commit must agree in: all but the names of files."""
-    inputs = made.inputs if isinstance(made, Part) else made.task.inputs
-    files = {table: file.model_copy(update={"name": ""}) for table, file in made.files.items()}
-    return inputs, files, made.facts
-
-
-def _schema(table: str, files: list[StoredFile], folder: Path) -> pa.Schema | None:
-    if not files or files[0].rows is None:
-        return None
-    return TABLES[table] if table in TABLES else read_schema(folder / files[0].name)
 
 
 def _is_signed(data: bytes) -> bool:

@@ -11,14 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from headrace.pipeline.build import Built
+from headrace.pipeline.build import Built, build
+from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.errors import StoreError
 from headrace.pipeline.hashing import digest_json
 from headrace.pipeline.schema import Manifest, StoredFile
 from headrace.pipeline.store import MANIFEST
 from headrace.pipeline.tables import column_range, row_group_digests, write_table
 from headrace.pipeline.verify import VerifyReport, verify
-from tests.small_store import build_small
+from tests.small_store import build_small, options, small_recipe
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,7 @@ def forge(path: Path, **fields: object) -> bytes:
         ({"contents": {"corpus": "0" * 64}}, "contents.corpus"),
         ({"key": "0" * 64}, "key"),
         ({"parts": ()}, "key"),
+        ({"parts": ()}, "rows"),
     ],
 )
 def test_a_manifest_that_does_not_follow_from_its_parts(built: Built, fields: dict[str, object], where: str) -> None:
@@ -223,6 +225,32 @@ def test_a_ledger_that_is_not_its_tasks(built: Built) -> None:
     more = ledger.model_copy(update={"input": ledger.input + ledger.input})
     with changed(path, forge(path, ledger=more)):
         assert [finding.where for finding in verify(path).findings] == ["ledger", "ledger"]
+
+
+def test_a_manifest_that_names_other_inputs(built: Built) -> None:
+    path = Path(built.path("corpus"))
+    first, *others = built.corpus.inputs
+    with changed(path, forge(path, inputs=(first.model_copy(update={"content": "0" * 64}), *others))):
+        assert {finding.where for finding in verify(path).findings} == {"inputs.documents"}
+    with changed(path, forge(path, inputs=tuple(others))):
+        assert verify(path).ok  # what it does not name is not asked for
+    part = built.corpus.parts[0]
+    foreign = tuple(item.model_copy(update={"content": "0" * 64}) for item in part.inputs)
+    with changed(path, forge(path, parts=(part.model_copy(update={"inputs": foreign}), *built.corpus.parts[1:]))):
+        found = verify(path).findings
+    assert [finding.where for finding in found] == ["parts.0", "parts.0"]
+
+
+def test_a_task_made_again_from_another_folder(tmp_path: Path) -> None:
+    """Its commit names other places than the manifest does, and the same content."""
+    built = build_small(tmp_path)
+    commits = {path: path.read_bytes() for path in built.store.root.glob("tasks/read/*/*/commit.json")}
+    for folder in [path.parent for path in commits]:
+        shutil.rmtree(folder)
+    (tmp_path / "inputs").rename(tmp_path / "moved")
+    build(small_recipe(), built.store, InlineEngine(), options(tmp_path / "moved"))
+    assert all(path.read_bytes() != data for path, data in commits.items())
+    assert verify(built.store.root).findings == ()
 
 
 def test_a_manifest_is_verified_with_all_it_was_made_from(built: Built) -> None:
