@@ -307,10 +307,9 @@ def test_nothing_to_read_is_an_input_error(name: str) -> None:
 def test_damage_never_loses_a_byte(data: st.DataObject) -> None:
     rng = random.Random(data.draw(st.integers(0, 2**32)))
     parts = [make_record(body=rng.randbytes(rng.randrange(300)), url=str(i)) for i in range(4)]
-    pack = data.draw(
-        st.sampled_from([b"".join, lambda p: b"".join(map(gzip.compress, p)), lambda p: gzip.compress(b"".join(p))])
-    )
-    packed = bytearray(pack(parts))
+    pack = data.draw(st.sampled_from([bytes, gzip.compress, lz4.frame.compress, zstandard.ZstdCompressor().compress]))
+    whole = data.draw(st.booleans())
+    packed = bytearray(pack(b"".join(parts)) if whole else b"".join(map(pack, parts)))
     for _ in range(data.draw(st.integers(1, 4))):
         at = rng.randrange(len(packed))
         action = rng.randrange(3)
@@ -431,8 +430,9 @@ def test_text_files() -> None:
         assert (record.payload, record.fault, record.url) == (text, None, "")
         assert (record.extent.offset, record.extent.length, record.extent.inner) == (0, len(data), None)
         assert record.digest == sha256(text).hexdigest()
-    (record,) = records(TextReader().read(io.BytesIO(text), "books/ENG18950_Cross.txt.gz"))
-    assert record.metadata == {"name": "ENG18950_Cross"}
+    for uri, name in (("books/ENG18950_Cross.txt.gz", "ENG18950_Cross"), ("file:///a/my%20book.txt", "my book")):
+        (record,) = records(TextReader().read(io.BytesIO(text), uri))
+        assert record.metadata == {"name": name}
     assert [r.fault for r in records(read(b"caf\xe9", TextReader()))] == ["bad_encoding"]
     assert [r.fault for r in records(read(b"x" * 1000, TextReader(max_record_bytes=10)))] == ["too_large"]
     assert [r.fault for r in records(read(gzip.compress(random.Random(0).randbytes(999))[:500], TextReader()))] == [

@@ -35,7 +35,7 @@ class TrafilaturaExtractor:
 
     def resources(self) -> Mapping[str, str]:
         """Versions of trafilatura, of the parser below it, and of what decodes pages."""
-        names = ("trafilatura", "lxml", "jusText", "htmldate", "resiliparse")
+        names = ("trafilatura", "lxml", "lxml_html_clean", "jusText", "resiliparse")
         return {name: version_of(name) for name in names}
 
     def extract(self, record: Record) -> Extracted | Dropped:

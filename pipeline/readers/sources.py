@@ -6,6 +6,7 @@ members too large to hold: it inflates forward, keeps a window behind itself, an
 back.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from io import SEEK_CUR, SEEK_END, RawIOBase
@@ -15,6 +16,7 @@ from headrace.pipeline.readers.codecs import FEED_BYTES, Codec, CorruptMemberErr
 
 CHUNK_BYTES = 1 << 20
 READ_AHEAD_BYTES = 1 << 18
+TRIM_PIECES = 16
 
 
 class Source(Protocol):
@@ -75,8 +77,10 @@ class InflatedSource:
         self._restart()
 
     def _restart(self) -> None:
-        self._start, self._buffer = 0, bytearray()
-        self._pieces = self._inflate()
+        self._end = 0
+        self._starts: list[int] = []
+        self._pieces: list[bytes] = []
+        self._coming = self._inflate()
 
     def _inflate(self) -> Iterator[bytes]:
         for offset in self._offsets:
@@ -85,15 +89,26 @@ class InflatedSource:
     def read_at(self, position: int, length: int) -> bytes:
         """Return `[position, position + length)`, cut at the end."""
         end = min(position + length, self.size)
-        if position < self._start:
+        if position >= end:
+            return b""
+        if self._starts and position < self._starts[0]:
             self._restart()
-        while self._start + len(self._buffer) < end:
-            self._buffer += next(self._pieces)
-            surplus = min(len(self._buffer) - self._window, position - self._start)
-            if surplus >= CHUNK_BYTES:
-                del self._buffer[:surplus]
-                self._start += surplus
-        return bytes(self._buffer[position - self._start : end - self._start])
+        while self._end < end:
+            self._advance(position)
+        first = bisect_right(self._starts, position) - 1
+        last = bisect_left(self._starts, end)
+        joined = b"".join(self._pieces[first:last])
+        return joined[position - self._starts[first] : end - self._starts[first]]
+
+    def _advance(self, position: int) -> None:
+        """Take the next piece in and let go of those that lie before `position` and the window."""
+        piece = next(self._coming)
+        self._starts.append(self._end)
+        self._pieces.append(piece)
+        self._end += len(piece)
+        past = bisect_right(self._starts, min(position, self._end - self._window)) - 1
+        if past >= TRIM_PIECES:
+            del self._starts[:past], self._pieces[:past]
 
 
 def inflate_member(stored: Source, offset: int, codec: Codec) -> Iterator[bytes]:

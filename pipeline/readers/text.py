@@ -6,6 +6,7 @@ from hashlib import sha256
 from importlib.metadata import version as version_of
 from pathlib import PurePosixPath
 from typing import BinaryIO, ClassVar
+from urllib.parse import unquote
 
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.readers.contract import Gap, Record, register
@@ -64,7 +65,7 @@ class TextReader:
             block_bytes=size,
             charset="utf-8",
             fault=fault,
-            metadata={"name": PurePosixPath(uri).name.partition(".txt")[0]},
+            metadata={"name": PurePosixPath(unquote(uri) if "://" in uri else uri).name.partition(".txt")[0]},
         )
 
 
