@@ -18,12 +18,7 @@ RunFilePath = Annotated[Path, typer.Argument(metavar="RUN", help="A run file (.t
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where log and checkpoints go.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in DIR, if there is one.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="What `train --out` was given.")]
-Step = Annotated[
-    int,
-    typer.Option(
-        "--step", metavar="N", min=0, help="Which batch, from 0: its loss is logged as step N + 1, when it is done."
-    ),
-]
+Step = Annotated[int, typer.Option("--step", metavar="N", min=1, help="Which step, as metrics.jsonl counts: from 1.")]
 
 
 def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
@@ -83,7 +78,7 @@ def trace(run: RunFolder, step: Step) -> Result:
     stream = open_stream(config.data, config.run.seed)
     if stream.state() != checkpoint.state["stream"]:
         raise IntegrityError(f"{checkpoint.path}: the corpora at {_corpora(config)} are not those of this run any more")
-    pieces = trace_step(stream, step)
+    pieces = trace_step(stream, step - 1)  # the log counts steps taken, the stream counts batches from 0
     columns = ("row", "offset", "tokens", "from", "doc_id", "url", "bytes")
 
     def show(console: Console) -> None:
