@@ -1,9 +1,12 @@
 """Making registered things by name and options, with errors that name the near miss."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from headrace.pipeline.errors import RecipeError
 
@@ -20,11 +23,20 @@ def make_registered(kind: str, classes: Mapping[str, type[Any]], name: str, opti
     for option in options:
         if option not in known:
             raise RecipeError(f"{kind} {name!r} has no option {option!r}{_near(option, known)}")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    types = get_type_hints(classes[name])
+    values = {key: _checked(f"{kind} {name!r}, option {key!r}", types[key], value) for key, value in options.items()}
     try:
         return classes[name](**values)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{kind} {name!r} refuses its options {dict(options)}: {error}") from error
+
+
+def _checked(what: str, kind: Any, value: Any) -> Any:
+    """Return a value of exactly that type; by way of JSON, because there a strict tuple may be written as an array."""
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise RecipeError(f"{what} = {value!r}: {error.errors()[0]['msg']}") from None
 
 
 def _near(name: str, known: Any) -> str:
