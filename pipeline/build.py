@@ -12,7 +12,8 @@ from typing import Any
 
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
 from headrace.pipeline.engines import Engine
-from headrace.pipeline.errors import InputError, RecipeError
+from headrace.pipeline.errors import InputError
+from headrace.pipeline.fitting import check_steps
 from headrace.pipeline.lock import Lock, LockedInput, LockedStep, explain_change
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import (
@@ -89,6 +90,7 @@ class _Walker:
 
     def __init__(self, recipe: Recipe, store: Store, options: BuildOptions) -> None:
         self.recipe, self.store, self.options = recipe, store, options
+        check_steps(recipe)
         self.files = self._find_files()
         self.upstream: dict[str, Manifest] = {}
 
@@ -251,19 +253,6 @@ def _next(walk: Walk, manifests: Sequence[Manifest] | None) -> Sequence[Planned]
         return next(walk) if manifests is None else walk.send(manifests)
     except StopIteration:
         return None
-    except KeyError as error:
-        raise RecipeError(_missing_role(str(error.args[0]))) from None
-
-
-def _missing_role(role: str) -> str:
-    kind, _, name = role.partition(":")
-    if kind == "signals":
-        signal, _, view = name.partition("@")
-        where = f' with view = "{view}"' if view else ""
-        return (
-            f"a step reads signal {name!r}, which no step before it measures; add {signal!r} to a measure step{where}"
-        )
-    return f"a step needs {role!r}, which no step before it makes; check the order of the steps"
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""Edges: bad recipes, hurried neighbours, odd corpora; each once gave a wrong result or an unreadable error."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.engines import make_engine
+from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.store import Store
+from headrace.pipeline.strict_toml import parse_toml
+from tests.making import RECIPE, make_crawl
+
+
+@pytest.fixture(scope="module")
+def crawl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_crawl(tmp_path_factory.mktemp("crawl"), num_files=2, pages_per_file=8)
+
+
+def recipe(text: str = RECIPE, changes: Mapping[str, str] | None = None) -> Recipe:
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
+    return parse_toml(Recipe, text, "edge.toml")
+
+
+def run(made: Recipe, store: Path, glob: str | Path, workers: int = 1, **options: float) -> Built:
+    return build(made, Store.open(store), make_engine(workers), BuildOptions({"web": str(glob)}, **options))
+
+
+MISFITS = {
+    "unknown span column": ('"pii@c4.redactions"', '"pii@c4.redaction"', "did you mean 'pii@c4.redactions'"),
+    "edits that are no spans": ('"c4.removed"', '"gopher_quality.num_words"', "kind 'int', but cut edits text by"),
+    "unknown rule column": ("quality.num_words", "quality.num_wrods", "did you mean 'gopher_quality.num_words'"),
+    "bounds on spans": ("gopher_quality.num_words", "c4.removed", "kind 'spans', but min and max compare numbers"),
+    "unknown when": ("min = 20", 'min = 20, when = { sorce = "web" }', "'sorce', no document has that"),
+    "view without spans": ('view = "c4"', 'view = "gopher_quality"', "makes no view"),
+    "view not measured": ('"gopher_quality", "c4"', '"gopher_quality"', "add 'c4' to a measure step"),
+    "bands": ('signal = "minhash@c4"', 'signal = "minhash@c4"\nbands = 9', "9 bands of 8 rows needs .* 72 .* has 112"),
+    "no signatures": ('signal = "minhash@c4"', 'signal = "c4"', "no column 'c4.signature'"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_steps_that_do_not_fit_are_refused_before_anything_is_read(name: str, crawl: Path, tmp_path: Path) -> None:
+    old, new, complaint = MISFITS[name]
+    with pytest.raises(RecipeError, match=complaint):
+        run(recipe(changes={old: new}), tmp_path, crawl / "*.gz")
+    assert not list(tmp_path.glob("tasks/*"))
