@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from headrace.commands.build import build, plan
 from headrace.commands.crawl import crawl
+from headrace.commands.demo import demo
 from headrace.commands.inspect import inspect
 from headrace.commands.recipes import recipes
 from headrace.commands.train import trace, train
@@ -23,5 +24,6 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "train": train,
         "trace": trace,
         "recipes": recipes,
+        "demo": demo,
     }
 )
