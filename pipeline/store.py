@@ -48,7 +48,7 @@ class Store:
         record = root / "store.json"
         if record.exists():
             StoreRecord.load(record)
-        elif root.is_dir() and any(root.iterdir()):
+        elif root.is_dir() and any(not _is_unfinished(path, record) for path in root.iterdir()):
             raise StoreError(f"{root}: this folder is not a store and is not empty; name an empty or a new folder")
         else:
             with writing(root):
@@ -94,7 +94,7 @@ class Store:
             return None
         commit = Commit.load(folder / COMMIT)
         for file in commit.files.values():
-            if not (folder / file.name).is_file() or (folder / file.name).stat().st_size != file.bytes:
+            if not _has_size(folder / file.name, file.bytes):
                 log.warning("%s is missing or cut short; the task that made it runs again", folder / file.name)
                 (folder / COMMIT).unlink(missing_ok=True)
                 return None
@@ -138,13 +138,14 @@ class Store:
             for part, commit in zip(manifest.parts, commits, strict=True):
                 for table, file in part.files.items():
                     link(self.task_folder(commit.task) / commit.files[table].name, folder / file.name)
-            put_if_absent(path, manifest.render())
+            if not put_if_absent(path, manifest.render()) and Manifest.load(path).parts != manifest.parts:
+                replace(path, manifest.render())  # its files were lost, and those made anew have other bytes
         return path
 
     def is_linked(self, manifest: Manifest) -> bool:
-        """Tell whether all parts of a published artifact are where it says."""
+        """Tell whether all parts of a published artifact are where it says, none of them cut short."""
         folder = self.artifact_folder(manifest.stage, manifest.key)
-        return all((folder / file.name).is_file() for part in manifest.parts for file in part.files.values())
+        return all(_has_size(folder / file.name, file.bytes) for part in manifest.parts for file in part.files.values())
 
     def manifests(self) -> Iterator[Path]:
         """Yield the path of every manifest in the store, sorted."""
@@ -233,14 +234,27 @@ def sync(path: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
-    """Make `target` another name of `source`, or a copy where the file system has no links."""
-    if target.exists():
+    """Make `target` another name of `source`, in place of what may be there; a copy where there are no links."""
+    if target.exists() and target.samefile(source):
         return
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
     try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK):
-            raise
-        temporary = target.with_name(f".{target.name}-{secrets.token_hex(8)}")
-        shutil.copyfile(source, temporary)
+        try:
+            os.link(source, temporary)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK):
+                raise
+            shutil.copyfile(source, temporary)
+            sync(temporary)
         temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # if somebody made the same link meanwhile, both names stayed
+
+
+def _has_size(path: Path, num_bytes: int) -> bool:
+    return path.is_file() and path.stat().st_size == num_bytes
+
+
+def _is_unfinished(path: Path, record: Path) -> bool:
+    """Tell whether a file is what an interrupted or a simultaneous writing of a record leaves beside it."""
+    return path.name.startswith(f".{record.name}-")
