@@ -7,6 +7,7 @@ from headrace.commands.build import build, plan
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.inspect import inspect
+from headrace.commands.models import models
 from headrace.commands.recipes import recipes
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
@@ -24,6 +25,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "train": train,
         "trace": trace,
         "recipes": recipes,
+        "models": models,
         "demo": demo,
     }
 )
