@@ -37,6 +37,7 @@ from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
+from headrace.pipeline.tables import read_columns
 
 SAMPLE_UNIT = 1 << 32
 
@@ -50,6 +51,13 @@ class BuildOptions:
     globs: Mapping[str, str] = field(default_factory=dict)
     sample: float | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what would build nothing, or is no share."""
+        if self.sample is not None and not 0 < self.sample <= 1:
+            raise InputError(f"--sample is {self.sample}; it must be a share above 0 and at most 1")
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit is {self.limit}; it must be 1 document or more")
 
     def as_config(self) -> dict[str, int | str]:
         """Return those that change what is built, for the lock."""
@@ -158,11 +166,14 @@ class _Walker:
             (self.upstream["documents"],) = yield [Planned("read", stage, tuple(tasks), planning)]
             self._refuse_no_records()
             return
+        seen: set[str] = set()
         for count in range(1, len(tasks) + 1):  # no more tasks than the limit needs, whatever the number of workers
-            (documents,) = yield [Planned("read", stage, tuple(tasks[:count]), planning)]
-            self.upstream["documents"] = documents
-            if documents.rows >= self.options.limit:
+            (self.upstream["documents"],) = yield [Planned("read", stage, tuple(tasks[:count]), planning)]
+            newest = Planning(self.store, self.upstream).part_inputs("documents")[-1]
+            seen.update(read_columns(self.store.root / newest.path, ["doc_id"]).column("doc_id").to_pylist())
+            if len(seen) >= self.options.limit:
                 return
+        self._refuse_no_records()
 
     def _refuse_no_records(self) -> None:
         if not self.upstream["documents"].ledger.input.records:
@@ -231,7 +242,9 @@ def build(
                 if locked:
                     locked.check_content(item.label, manifest)
                 steps[item.label] = LockedStep.of(item, manifest)
-            planned = _next(walk, manifests)
+            done, planned = planned, _next(walk, manifests)
+            if locked and _is_reading(done) and not _is_reading(planned):
+                locked.check(done[0])
     finally:
         engine.close()
     lock = Lock(recipe=recipe.name, options=options.as_config(), inputs=walker.inputs(), steps=tuple(steps.values()))
@@ -243,9 +256,13 @@ def build(
 
 
 def _check_locked(lock: Lock | None, planned: Planned, options: BuildOptions) -> None:
-    # with a limit the first reading grows task by task; only the last of its keys is in the lock
-    if lock is not None and not (planned.label == "read" and options.limit is not None):
+    # with a limit the reading grows task by task: only its last key is in the lock, and is checked when it has ended
+    if lock is not None and not (_is_reading([planned]) and options.limit is not None):
         lock.check(planned)
+
+
+def _is_reading(planned: Sequence[Planned] | None) -> bool:
+    return planned is not None and planned[0].label == "read"
 
 
 def _next(walk: Walk, manifests: Sequence[Manifest] | None) -> Sequence[Planned] | None:

@@ -100,7 +100,7 @@ class Lock(Strict):
     def check_content(self, label: str, manifest: Manifest) -> None:
         """Raise `LockError` unless a step came out as the lock says."""
         known = self.step(label)
-        if known is not None and known.content != manifest.content:
+        if known is not None and known.key == manifest.key and known.content != manifest.content:
             raise LockError(
                 f"step {label!r} came out with content {manifest.content[:16]}, the lock names {known.content[:16]}; "
                 "the same key must give the same rows, so something in this environment is not declared"

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 COMMIT = "commit.json"
 MANIFEST = "manifest.json"
 
+NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK)
+"""What a file system says that cannot link one file to another."""
+
 
 @dataclass(frozen=True)
 class Store:
@@ -193,14 +196,23 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
-    """Write a whole file under a name that must be free; return False if somebody was first."""
+    """Write a whole file under a name that must be free; return False if somebody was first.
+
+    Where the file system has no links, of two that come at the same moment the last one stands, as whole as the first.
+    """
     temporary = _write_aside(path, data)
     try:
         os.link(temporary, path)
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if path.exists():
+            return False
+        temporary.replace(path)
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     sync(path.parent)
     return True
 
@@ -242,7 +254,7 @@ def link(source: Path, target: Path) -> None:
         try:
             os.link(source, temporary)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK):
+            if error.errno not in NO_LINKS:
                 raise
             shutil.copyfile(source, temporary)
             sync(temporary)

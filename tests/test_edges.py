@@ -1,8 +1,9 @@
 """Edges: bad recipes, hurried neighbours, odd corpora; each once gave a wrong result or an unreadable error."""
 
+import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,12 @@ import pytest
 
 from headrace.pipeline.build import BuildOptions, Built, build
 from headrace.pipeline.engines import make_engine
-from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.errors import InputError, LockError, RecipeError
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.store import Store, link
 from headrace.pipeline.strict_toml import parse_toml
 from headrace.pipeline.verify import verify
-from tests.making import RECIPE, make_crawl
+from tests.making import RECIPE, article, make_crawl, page, recompress, write_warc
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,52 @@ def test_a_part_made_anew_with_other_bytes_gets_a_new_manifest(crawl: Path, tmp_
     assert again.corpus.content == first.corpus.content
     assert again.corpus.parts != first.corpus.parts
     assert verify(tmp_path).ok
+
+
+def test_a_file_system_without_links(crawl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*paths: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", *map(str, paths))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", refuse)
+        copied = run(recipe(), tmp_path / "copied", crawl / "*.gz")
+    assert copied.corpus.content == run(recipe(), tmp_path / "linked", crawl / "*.gz").corpus.content
+    assert verify(tmp_path / "copied").ok
+
+
+def pages(numbers: Iterable[int]) -> list[tuple[str, bytes]]:
+    return [(f"https://example.org/{number}", page(f"Page {number}", article(number))) for number in numbers]
+
+
+@pytest.mark.parametrize("mebibytes", [1, 512])
+def test_limit_counts_no_document_twice(tmp_path: Path, mebibytes: int) -> None:
+    for number in range(3):  # every file has the pages of the first, and some of its own
+        write_warc(tmp_path / "crawl" / f"{number}.warc.gz", pages([0, 1, 0, *range(2, 3 + number)]))
+    made = recipe(changes={"task_mebibytes = 1": f"task_mebibytes = {mebibytes}"})
+    for limit, rows in ((2, 2), (4, 4), (5, 5), (9, 5)):
+        built = run(made, tmp_path / "store", tmp_path / "crawl" / "*.gz", limit=limit)
+        assert built.corpus.rows == rows
+
+
+def test_a_limited_build_holds_to_its_lock(crawl: Path, tmp_path: Path) -> None:
+    made, limit = recipe(), 12  # more than one file, and so more than one reading
+    lock = run(made, tmp_path / "one", crawl / "*.gz", limit=limit).lock
+    options = BuildOptions({"web": str(crawl / "*.gz")}, limit=limit)
+    assert build(made, Store.open(tmp_path / "two"), make_engine(1), options, locked=lock).lock == lock
+    for path in crawl.glob("*.gz"):
+        recompress(path, tmp_path / "other" / path.name, level=1)
+    other = BuildOptions({"web": str(tmp_path / "other" / "*.gz")}, limit=limit)
+    with pytest.raises(LockError, match="'read' is not what the lock names: inputs"):
+        build(made, Store.open(tmp_path / "two"), make_engine(1), other, locked=lock)
+
+
+@pytest.mark.parametrize("options", [{"sample": 0.0}, {"sample": 1.5}, {"sample": float("nan")}, {"limit": 0}])
+def test_shares_and_limits_that_cannot_be(crawl: Path, tmp_path: Path, options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"--sample is .* above 0 .* 1|--limit is 0"):
+        run(recipe(), tmp_path, crawl / "*.gz", **options)
+
+
+def test_a_limited_build_of_no_record_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "page.warc").write_text("no record at all")
+    with pytest.raises(InputError, match="no record could be read"):
+        run(recipe(), tmp_path / "store", tmp_path / "page.warc", limit=3)

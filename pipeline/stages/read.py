@@ -150,6 +150,8 @@ class _Reading:
     gaps: dict[str, int] = field(default_factory=dict)
     total: Tally = field(default_factory=Tally)
     output: Tally = field(default_factory=Tally)
+    limited: set[str] = field(default_factory=set)
+    """Ids of the documents so far, where there is a limit: the same record twice counts once."""
 
     def __post_init__(self) -> None:
         self._reader: Reader = make_reader(self.source.reader, self.source.reader_options)
@@ -220,6 +222,8 @@ class _Reading:
             return None, _Fate(entry.extent, "dropped", row)
         text_bytes = len(outcome.text.encode())
         self.output += Tally(records=1, bytes=text_bytes)
+        if self.limit is not None:
+            self.limited.add(doc_id)
         document = {
             "doc_id": doc_id,
             "text": outcome.text,
@@ -235,7 +239,7 @@ class _Reading:
     def _fetch(self, record: Record, doc_id: str) -> Extracted | Dropped:
         if self.sample is not None and int(doc_id[:8], 16) >= self.sample:
             return Dropped("not_sampled")
-        if self.limit is not None and self.output.records >= self.limit:
+        if self.limit is not None and len(self.limited) >= self.limit:
             return Dropped("beyond_limit")
         return self._extractor.extract(record)
 
