@@ -1,7 +1,7 @@
 """Engines: run bundles of tasks and report done or failed, and only that.
 
 Results never travel through an engine: a worker commits to the store, the driver reads the store. Retries, resume,
-progress and statistics live outside. An engine stops at the first failure it sees, after what is running has ended.
+progress and statistics live outside. An engine stops at the first failure it sees; what was running then is made again.
 """
 
 import os
@@ -73,15 +73,18 @@ class PoolEngine:
             return
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _follow_parent, (os.getpid(),))
-        pool = self._pool
-        waiting = {pool.submit(attempt, bundle, store): bundle for bundle in bundles}
+        waiting: dict[Future[Outcome], Bundle] = {}
+        for bundle in bundles:
+            waiting[_submit(self._pool, bundle, store)] = bundle
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                outcome = _outcome(future, waiting.pop(future))
-                yield outcome
-                if outcome.error:
-                    return
+            outcomes = [_outcome(future, waiting.pop(future)) for future in done]
+            yield from (outcome for outcome in outcomes if not outcome.error)
+            failed = [outcome for outcome in outcomes if outcome.error]
+            if failed:
+                self.close()  # so that nothing goes on for nobody, and the next run does not meet a broken pool
+                yield failed[0]
+                return
 
     def close(self) -> None:
         """End the workers at once; what they had not committed is lost, and made again by the next build."""
@@ -107,6 +110,16 @@ def attempt(bundle: Bundle, store: Path) -> Outcome:
         named = ", ".join(item.path for item in task.inputs[:3])
         return Outcome(bundle, f"stage {task.stage} failed on {named}: {error!r}", traceback.format_exc())
     return Outcome(bundle)
+
+
+def _submit(pool: ProcessPoolExecutor, bundle: Bundle, store: Path) -> "Future[Outcome]":
+    """Hand a bundle to the pool; if its workers died meanwhile, that is the outcome."""
+    try:
+        return pool.submit(attempt, bundle, store)
+    except BrokenProcessPool as error:
+        failed: Future[Outcome] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 def _outcome(future: "Future[Outcome]", bundle: Bundle) -> Outcome:

@@ -4,16 +4,23 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.pipeline import engines
 from headrace.pipeline.build import BuildOptions, Built, build
-from headrace.pipeline.engines import make_engine
+from headrace.pipeline.engines import Bundle, make_engine
 from headrace.pipeline.errors import InputError, LockError, RecipeError
+from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.stages.contract import Planning
+from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.store import Store, link
 from headrace.pipeline.strict_toml import parse_toml
 from headrace.pipeline.verify import verify
@@ -146,3 +153,36 @@ def test_a_limited_build_of_no_record_is_refused(tmp_path: Path) -> None:
     (tmp_path / "page.warc").write_text("no record at all")
     with pytest.raises(InputError, match="no record could be read"):
         run(recipe(), tmp_path / "store", tmp_path / "page.warc", limit=3)
+
+
+def bundles_of(crawl: Path, store: Store) -> list[Bundle]:
+    stage = Read(sources=(SourceConfig(name="web", reader="warc", extractor="resiliparse"),))
+    files = find_files("web", str(crawl / "*.gz"), store)
+    return [(task,) for task in stage.plan_sized(Planning(store, files={"web": files}), 8000)]
+
+
+def test_a_pool_whose_workers_died_says_so_and_works_again(
+    crawl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, engine = Store.open(tmp_path), make_engine(2)
+    bundles = bundles_of(crawl, store)
+    assert len(bundles) == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "os", SimpleNamespace(getpid=lambda: 1))  # a worker whose parent is another one leaves
+        ended = list(engine.run(bundles, store.root))
+    assert "a worker died" in str(ended[-1].error)
+    assert [outcome.error for outcome in engine.run(bundles, store.root)] == [None, None]
+    engine.close()
+    assert [outcome.error for outcome in engine.run(bundles, store.root)] == [None, None]
+    engine.close()
+
+
+def test_a_pool_that_could_not_take_all_bundles(tmp_path: Path, crawl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object) -> None:
+        raise BrokenProcessPool("a child process terminated abruptly")
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", broken)  # a worker died while bundles were being handed out
+    store, engine = Store.open(tmp_path), make_engine(2)
+    (outcome,) = engine.run(bundles_of(crawl, store), store.root)
+    assert "a worker died" in str(outcome.error)
+    engine.close()
