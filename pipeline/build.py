@@ -38,6 +38,7 @@ from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
 from headrace.pipeline.tables import read_columns
+from headrace.pipeline.vocabulary import Vocabulary
 
 SAMPLE_UNIT = 1 << 32
 
@@ -113,7 +114,18 @@ class _Walker:
             if not pattern:
                 raise InputError(f"source {source.name!r} has no files; give --source {source.name}=GLOB")
             files[source.name] = find_files(source.name, pattern, self.store)
-        return files
+        return files | self._find_tokenizer()
+
+    def _find_tokenizer(self) -> dict[str, list[RawFile]]:
+        """Return the tokenizer that the recipe gives, looked at before hours are spent on what it is to encode."""
+        given = [s.tokenizer for s in self.recipe.steps if isinstance(s, TokenizeStep) and s.tokenizer is not None]
+        if not given:
+            return {}
+        files = find_files("tokenizer", given[0], self.store)
+        if len(files) > 1:
+            raise InputError(f"tokenizer = {given[0]!r} names {len(files)} files; name one tokenizer.json")
+        Vocabulary.load(files[0].path)
+        return {"tokenizer": files}
 
     def inputs(self) -> tuple[LockedInput, ...]:
         """Return the raw inputs as the lock names them."""
@@ -199,7 +211,6 @@ class _Walker:
 
     def _tokenize(self, step: TokenizeStep) -> Walk:
         if step.tokenizer is not None:
-            self.files["tokenizer"] = find_files("tokenizer", step.tokenizer, self.store)
             yield from self._one("tokenizer", "tokenizer", GivenTokenizer())
         else:
             stage = TrainTokenizer(

@@ -25,14 +25,29 @@ def find_files(source: str, pattern: str, store: Store) -> list[RawFile]:
     found = [path for path in paths if path.is_file()]
     if not found:
         raise InputError(f"source {source!r}: {_nothing(pattern, paths)}")
+    for path in found:
+        _check_name(source, path)
     try:
-        files = [RawFile(p, p.relative_to(root).as_posix(), p.stat().st_size, store.raw_digest(p)) for p in found]
-    except PermissionError as error:
-        raise InputError(f"source {source!r}: {error.filename} cannot be read: permission denied") from None
-    for file in files:
-        if file.size == 0:
-            raise InputError(f"source {source!r}: {file.path} is empty; remove it or leave it out of the glob")
+        sizes = [path.stat().st_size for path in found]
+        if 0 in sizes:
+            raise InputError(
+                f"source {source!r}: {found[sizes.index(0)]} is empty; remove it or leave it out of the glob"
+            )
+        files = [
+            RawFile(path, path.relative_to(root).as_posix(), size, store.raw_digest(path))
+            for path, size in zip(found, sizes, strict=True)
+        ]
+    except (PermissionError, FileNotFoundError) as error:
+        raise InputError(f"source {source!r}: {error.filename} cannot be read: {error.strerror}") from None
     return sorted(files, key=lambda file: file.relative)
+
+
+def _check_name(source: str, path: Path) -> None:
+    """Raise `InputError` where a file's name is no text: records could not say where it lies."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"source {source!r}: the name of {str(path)!r} is not UTF-8; rename it") from None
 
 
 def glob_root(pattern: str) -> Path:

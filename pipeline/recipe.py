@@ -118,6 +118,10 @@ class Recipe(Section):
         names = [source.name for source in self.sources]
         if len(set(names)) < len(names):
             raise ValueError(f"two sources share a name: {', '.join(sorted(names))}")
+        if "tokenizer" in names and any(isinstance(step, TokenizeStep) and step.tokenizer for step in self.steps):
+            raise ValueError(
+                "a source is called 'tokenizer', which is what the given tokenizer's file goes by; rename it"
+            )
         groups = [step.name for step in self.steps if isinstance(step, RulesStep) and step.name]
         if len(set(groups)) < len(groups):
             raise ValueError(f"two steps of rules share a name: {', '.join(sorted(groups))}")

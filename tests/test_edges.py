@@ -186,3 +186,35 @@ def test_a_pool_that_could_not_take_all_bundles(tmp_path: Path, crawl: Path, mon
     (outcome,) = engine.run(bundles_of(crawl, store), store.root)
     assert "a worker died" in str(outcome.error)
     engine.close()
+
+
+def test_a_file_that_changes_under_the_build(crawl: Path, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    path = Path(shutil.copy(next(crawl.glob("*.gz")), tmp_path / "crawl.warc.gz"))
+    (bundle,) = bundles_of(tmp_path, store)
+    data = bytearray(path.read_bytes())
+    data[4] ^= 1  # of the time in the gzip header: as long as before, and as readable
+    path.write_bytes(data)
+    (outcome,) = make_engine(1).run([bundle], store.root)
+    assert "the file changed while the build ran" in str(outcome.error)
+    assert store.find_commit(bundle[0]) is None
+
+
+def test_a_tokenizer_that_cannot_be_is_refused_first(crawl: Path, tmp_path: Path) -> None:
+    for name, text in (("a.json", "{}"), ("b.json", "{}")):
+        (tmp_path / name).write_text(text)
+    for given, complaint in (
+        ("none.json", "no file matches"),
+        ("*.json", "names 2 files"),
+        ("a.json", "not a tokenizer.json"),
+    ):
+        made = recipe(changes={"vocab_size = 400": f'tokenizer = "{tmp_path / given}"'})
+        with pytest.raises(InputError, match=complaint):
+            run(made, tmp_path / "store", crawl / "*.gz")
+    assert not (tmp_path / "store" / "tasks").exists()
+
+
+def test_names_that_are_no_text(crawl: Path, tmp_path: Path) -> None:
+    shutil.copy(next(crawl.glob("*.gz")), os.fsencode(tmp_path) + b"/\xff.warc.gz")
+    with pytest.raises(InputError, match="is not UTF-8; rename it"):
+        run(recipe(), tmp_path / "store", tmp_path / "*.gz")

@@ -101,6 +101,7 @@ class Read(Stage):
             for item in task.inputs:
                 for batch in _batches(work.read(item), DOCUMENTS):
                     documents.write(batch)
+                _refuse_changed(item, store)
             for batch in _batches(iter(work.records), RECORDS):
                 records.write(batch)
             files = {self.table: documents.close(), "records": records.close()}
@@ -291,6 +292,16 @@ def _shares(fates: list[_Fate], path: Path) -> list[int]:
 def _origin(extent: Extent, uri: str) -> Row:
     inner = None if extent.inner is None else [{"member": None, "start": extent.inner[0], "end": extent.inner[1]}]
     return {"uri": uri, "offset": extent.offset, "length": extent.length, "digest": extent.digest, "inner": inner}
+
+
+def _refuse_changed(item: TaskInput, store: Store) -> None:
+    """Raise `InputError` if a file is no longer what it was when it was planned: its rows would bear another's name."""
+    try:
+        same = store.raw_digest(Path(item.path)) == item.content
+    except OSError:
+        same = False
+    if not same:
+        raise InputError(f"{item.path}: the file changed while the build ran; start it again")
 
 
 def _open(path: Path, item: TaskInput) -> Any:
