@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,8 +24,13 @@ from headrace.pipeline.stages.contract import Planning
 from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.store import Store, link
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.tables import ROW_GROUP_BYTES, TableWriter
 from headrace.pipeline.verify import verify
+from headrace.trainer.stream import open_stream
+from headrace.trainer.stream_config import CorpusWeight, DataConfig
 from tests.making import RECIPE, article, make_crawl, page, recompress, write_warc
+
+ONLY_CUT = RECIPE[RECIPE.index("[[sources]]") : RECIPE.index("[[steps]]")] + "[[steps]]\nkind = 'cut'\n"
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +224,30 @@ def test_names_that_are_no_text(crawl: Path, tmp_path: Path) -> None:
     shutil.copy(next(crawl.glob("*.gz")), os.fsencode(tmp_path) + b"/\xff.warc.gz")
     with pytest.raises(InputError, match="is not UTF-8; rename it"):
         run(recipe(), tmp_path / "store", tmp_path / "*.gz")
+
+
+def test_long_documents_are_written_before_they_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = "A long line of words that goes on.\n" * 60_000  # 2 MB
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text(f"{number}\n{long}")
+    held: list[int] = []
+    real = TableWriter.write
+
+    def watched(writer: TableWriter, batch: pa.RecordBatch) -> None:
+        held.append(batch.nbytes)
+        real(writer, batch)
+
+    monkeypatch.setattr(TableWriter, "write", watched)
+    texts = {'"warc"': '"text"', '"resiliparse"': '"plain"'}
+    built = run(recipe("name = 'long'\n" + ONLY_CUT, texts), tmp_path / "store", tmp_path / "*.txt")
+    assert built.corpus.rows == 20
+    assert max(held) <= ROW_GROUP_BYTES
+
+
+def test_a_corpus_of_nothing_has_all_its_artifacts(crawl: Path, tmp_path: Path) -> None:
+    built = run(recipe(changes={"min = 20": "min = 20000"}), tmp_path, crawl / "*.gz")
+    assert (built.corpus.rows, built.manifests["tokens"].facts["tokens"]) == (0, 0)
+    assert verify(tmp_path).ok
+    data = DataConfig(corpora=[CorpusWeight(tokens=built.path("tokens"))], sequence_length=8, global_batch=1)
+    with pytest.raises(InputError, match="no document is left to train on"):
+        open_stream(data, seed=0)

@@ -32,6 +32,7 @@ from headrace.pipeline.tables import TableWriter, table_writers
 log = logging.getLogger(__name__)
 
 BATCH_ROWS = 256
+BATCH_CHARACTERS = 8 << 20
 Row = dict[str, Any]
 
 
@@ -94,17 +95,20 @@ class Read(Stage):
 
     def run(self, task: Task, store: Store) -> Made:
         """Read and extract the files of one task."""
-        work = _Reading(self.sources[0], self.sample, self.limit)
-        documents = TableWriter(store.new_file(task, self.table), DOCUMENTS, {"task": task.key})
-        records = TableWriter(store.new_file(task, "records"), RECORDS, {"task": task.key})
-        with table_writers(documents, records):
+        writers = {
+            table: TableWriter(store.new_file(task, table), schema, {"task": task.key})
+            for table, schema in ((self.table, DOCUMENTS), ("records", RECORDS))
+        }
+        with table_writers(*writers.values()):
+            documents, records = _Rows(writers[self.table], DOCUMENTS), _Rows(writers["records"], RECORDS)
+            work = _Reading(self.sources[0], self.sample, self.limit, records)
             for item in task.inputs:
-                for batch in _batches(work.read(item), DOCUMENTS):
-                    documents.write(batch)
+                for document in work.read(item):
+                    documents.add(document)
                 _refuse_changed(item, store)
-            for batch in _batches(iter(work.records), RECORDS):
-                records.write(batch)
-            files = {self.table: documents.close(), "records": records.close()}
+            documents.flush()
+            records.flush()
+            files = {table: writer.close() for table, writer in writers.items()}
         return Made(files, work.ledger())
 
 
@@ -118,15 +122,24 @@ def _slices(source: SourceConfig, file: RawFile, target: int) -> list[tuple[int 
     return list(pairwise(ends)) if len(ends) > 2 else [(None, None)]
 
 
-def _batches(rows: Iterator[Row], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    pending: list[Row] = []
-    for row in rows:
-        pending.append(row)
-        if len(pending) == BATCH_ROWS:
-            yield pa.RecordBatch.from_pylist(pending, schema=schema)
-            pending = []
-    if pending:
-        yield pa.RecordBatch.from_pylist(pending, schema=schema)
+class _Rows:
+    """Rows on their way into a table, written as soon as they are many or long."""
+
+    def __init__(self, writer: TableWriter, schema: pa.Schema) -> None:
+        self._writer, self._schema = writer, schema
+        self._pending: list[Row] = []
+        self._characters = 0
+
+    def add(self, row: Row) -> None:
+        self._pending.append(row)
+        self._characters += len(row.get("text") or "")
+        if len(self._pending) == BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._pending:
+            self._writer.write(pa.RecordBatch.from_pylist(self._pending, schema=self._schema))
+        self._pending, self._characters = [], 0
 
 
 @dataclass
@@ -145,7 +158,7 @@ class _Reading:
     source: SourceConfig
     sample: int | None
     limit: int | None
-    records: list[Row] = field(default_factory=list)
+    records: _Rows
     kept: Tally = field(default_factory=Tally)
     dropped: dict[str, Tally] = field(default_factory=dict)
     gaps: dict[str, int] = field(default_factory=dict)
@@ -245,9 +258,7 @@ class _Reading:
         return self._extractor.extract(record)
 
     def _row(self, origin: Row, **values: Any) -> Row:
-        row = dict.fromkeys(RECORDS.names) | {"source": self.source.name, "origin": origin} | values
-        self.records.append(row)
-        return row
+        return dict.fromkeys(RECORDS.names) | {"source": self.source.name, "origin": origin} | values
 
     def _settle(self, fates: list[_Fate], position: int, path: Path) -> int:
         """Count the items of one extent; return where the next extent must begin."""
@@ -261,6 +272,7 @@ class _Reading:
     def _count(self, fate: _Fate, num_bytes: int) -> None:
         if fate.row is not None:
             fate.row["stored_bytes"] = num_bytes
+            self.records.add(fate.row)
         if fate.kind == "gap" and fate.row is not None:
             reason = fate.row["reason"]
             self.gaps[reason] = self.gaps.get(reason, 0) + num_bytes
