@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from headrace.pipeline.schema import Manifest
-from headrace.pipeline.split import is_heldout
+from headrace.pipeline.split import heldout_rows
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
 from headrace.pipeline.vocabulary import token_dtype
@@ -113,13 +113,12 @@ class TokenTable:
         place = self.places[number]
         table = self._rows(place)
         heldout = int(self._index.config["heldout"])
-        ids, keys = table.column("doc_id").to_pylist(), table.column("split_key").to_pylist()
+        ids, held = table.column("doc_id").to_pylist(), heldout_rows(table.column("split_key").to_pylist(), heldout)
         blobs = table.column("tokens").combine_chunks()
         served = [
             row
-            for row, key in enumerate(keys)
-            if is_heldout(key, heldout) == (self._split == "heldout")
-            and (place.part, place.first_document + row) not in self._left_out
+            for row in np.flatnonzero(held == (self._split == "heldout")).tolist()
+            if (place.part, place.first_document + row) not in self._left_out
         ]
         documents = [np.frombuffer(blobs[row].as_buffer(), dtype=self._dtype) for row in served]
         return Window.of([ids[row] for row in served], documents, self._end_of_text)
