@@ -10,9 +10,12 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headrace.pipeline import engines
 from headrace.pipeline.build import BuildOptions, Built, build
@@ -20,11 +23,14 @@ from headrace.pipeline.engines import Bundle, make_engine
 from headrace.pipeline.errors import InputError, LockError, RecipeError
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.schema import TOKENS, TaskInput
+from headrace.pipeline.split import HELDOUT_UNIT, heldout_rows, is_heldout
 from headrace.pipeline.stages.contract import Planning
 from headrace.pipeline.stages.read import Read, SourceConfig
+from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.store import Store, link
 from headrace.pipeline.strict_toml import parse_toml
-from headrace.pipeline.tables import ROW_GROUP_BYTES, TableWriter
+from headrace.pipeline.tables import ROW_GROUP_BYTES, TableWriter, write_table
 from headrace.pipeline.verify import verify
 from headrace.trainer.stream import open_stream
 from headrace.trainer.stream_config import CorpusWeight, DataConfig
@@ -207,14 +213,14 @@ def test_a_file_that_changes_under_the_build(crawl: Path, tmp_path: Path) -> Non
 
 
 def test_a_tokenizer_that_cannot_be_is_refused_first(crawl: Path, tmp_path: Path) -> None:
-    for name, text in (("a.json", "{}"), ("b.json", "{}")):
-        (tmp_path / name).write_text(text)
-    for given, complaint in (
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text("{}")
+    for name, complaint in (
         ("none.json", "no file matches"),
         ("*.json", "names 2 files"),
         ("a.json", "not a tokenizer.json"),
     ):
-        made = recipe(changes={"vocab_size = 400": f'tokenizer = "{tmp_path / given}"'})
+        made = recipe(changes={"vocab_size = 400": f'tokenizer = "{tmp_path / name}"'})
         with pytest.raises(InputError, match=complaint):
             run(made, tmp_path / "store", crawl / "*.gz")
     assert not (tmp_path / "store" / "tasks").exists()
@@ -251,3 +257,45 @@ def test_a_corpus_of_nothing_has_all_its_artifacts(crawl: Path, tmp_path: Path) 
     data = DataConfig(corpora=[CorpusWeight(tokens=built.path("tokens"))], sequence_length=8, global_batch=1)
     with pytest.raises(InputError, match="no document is left to train on"):
         open_stream(data, seed=0)
+
+
+def test_windows_of_long_documents_are_short(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    lengths, clusters = [5, 5, 90, 5, 5, 5, 5], ["a", None, "a", "b", "b", None, None]
+    keys = ["0" * 16, "f" * 16, "f" * 16, "f" * 16, "f" * 16, "0" * 16, "f" * 16]  # the first and sixth are held out
+    rows = [
+        {"order": n, "doc_id": f"{n:032x}", "tokens": b"ab" * length, "num_tokens": length, "num_bytes": length}
+        | {"source": "web", "split_key": key, "cluster": cluster}
+        for n, (length, cluster, key) in enumerate(zip(lengths, clusters, keys, strict=True))
+    ]
+    write_table(tmp_path / "tokens.parquet", TOKENS, [pa.RecordBatch.from_pylist(rows, schema=TOKENS)], {})
+    stage = StreamIndex(sequence_length=4, window_documents=3, window_positions=20, heldout=100)
+    task = stage.task([TaskInput(role="tokens", content="0" * 64, path="tokens.parquet")])
+    made = stage.run(task, store)
+    made.ledger.check("index")
+    windows, left_out = (
+        pq.read_table(store.task_folder(task) / made.files[name].name).to_pylist() for name in made.files
+    )
+    assert left_out == [{"part": 0, "row": 2, "doc_id": f"{2:032x}"}]
+    found = [(w["split"], w["first_document"], w["num_documents"], w["num_served"], w["num_rows"]) for w in windows]
+    assert found == [
+        *(("train", 0, 3, 1, 2), ("heldout", 0, 3, 1, 2)),
+        *(("train", 3, 3, 2, 3), ("heldout", 3, 3, 1, 2)),
+        *(("train", 6, 1, 1, 2), ("heldout", 6, 1, 0, 0)),
+    ]
+    alone = StreamIndex(sequence_length=4, window_positions=20)
+    assert list(alone._edges(np.array(lengths) + 1)) == [(0, 3), (3, 7)]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.integers(0, HELDOUT_UNIT))
+def test_held_out_many_at_once(keys: list[int], heldout: int) -> None:
+    names = [f"{key:016x}" for key in keys]
+    assert heldout_rows(names, heldout).tolist() == [is_heldout(name, heldout) for name in names]
+
+
+def test_what_the_tokenizer_saw_cannot_be_held_out(crawl: Path, tmp_path: Path) -> None:
+    built = run(recipe(), tmp_path, crawl / "*.gz")  # 100 in 10,000 were kept from the tokenizer
+    data = DataConfig(corpora=[CorpusWeight(tokens=built.path("tokens"))], sequence_length=8, global_batch=1, heldout=0)
+    assert open_stream(data, seed=0).batch(0).tokens.shape == (1, 8)
+    with pytest.raises(InputError, match=r"only 100 were kept from the tokenizer; set heldout = 0\.01"):
+        open_stream(data.model_copy(update={"heldout": 0.05}), seed=0)

@@ -78,7 +78,8 @@ def open_corpus(path: Path, sequence_length: int, heldout: int) -> Corpus:
     """Open a token artifact by its manifest, and make its stream index if there is none yet.
 
     Raises:
-        InputError: it is no manifest of tokens, or holds no document to train on.
+        InputError: it is no manifest of tokens, holds no document to train on, or its tokenizer has seen what is to be
+            held out.
     """
     path = path / MANIFEST if path.is_dir() else path
     tokens = Manifest.load(path)
@@ -89,10 +90,22 @@ def open_corpus(path: Path, sequence_length: int, heldout: int) -> Corpus:
     index = make_one("stream index", stage, {"tokens": tokens}, store, InlineEngine())
     encoded = upstream(tokens, "encoded", store)
     tokenizer = upstream(encoded, "tokenizer", store)
+    _refuse_seen(path, tokenizer, heldout)
     file = tokenizer.parts[0].files[tokenizer.table]
     tokenizer_path = store.artifact_folder(tokenizer.stage, tokenizer.key) / file.name
     name = f"{tokens.name} {tokens.content[:12]}"
     return Corpus(name, store, tokens, index, tokenizer_path, Vocabulary.load(tokenizer_path))
+
+
+def _refuse_seen(path: Path, tokenizer: Manifest, heldout: int) -> None:
+    """Raise `InputError` if the tokenizer was trained on documents that are to be held out."""
+    kept_from_it = int(tokenizer.config.get("heldout", heldout))
+    if heldout > kept_from_it:
+        raise InputError(
+            f"{path}: {heldout} in 10,000 documents are to be held out, but only {kept_from_it} were kept from the "
+            f"tokenizer; set heldout = {kept_from_it / HELDOUT_UNIT} in [data], or build with heldout = {heldout} in "
+            "[split] of the recipe"
+        )
 
 
 def upstream(manifest: Manifest, role: str, store: Store) -> Manifest:
