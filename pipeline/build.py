@@ -8,7 +8,6 @@ on what that gives, and may well be found unchanged.
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
 from headrace.pipeline.engines import Engine
@@ -303,10 +302,11 @@ def plan(recipe: Recipe, store: Store, options: BuildOptions = BuildOptions()) -
     while planned is not None:
         missing = [len(item.missing()) for item in planned]
         shown += [_show(item, absent, last) for item, absent in zip(planned, missing, strict=True)]
-        manifests: list[Any] = [store.find_manifest(item.stage.name, item.key) for item in planned]
-        if any(missing) or not all(manifests):
+        paths = [store.find_manifest(item.stage.name, item.key) for item in planned]
+        manifests = [Manifest.load(path) for path in paths if path is not None]
+        if any(missing) or len(manifests) < len(planned) or not all(map(store.is_linked, manifests)):
             break
-        planned = _next(walk, [Manifest.load(path) for path in manifests])
+        planned = _next(walk, manifests)
     return shown
 
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.pipeline import engines
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import BuildOptions, Built, build, plan
 from headrace.pipeline.engines import Bundle, make_engine
 from headrace.pipeline.errors import InputError, LockError, RecipeError
 from headrace.pipeline.raw_files import find_files
@@ -299,3 +299,17 @@ def test_what_the_tokenizer_saw_cannot_be_held_out(crawl: Path, tmp_path: Path) 
     assert open_stream(data, seed=0).batch(0).tokens.shape == (1, 8)
     with pytest.raises(InputError, match=r"only 100 were kept from the tokenizer; set heldout = 0\.01"):
         open_stream(data.model_copy(update={"heldout": 0.05}), seed=0)
+
+
+def test_a_plan_over_a_part_that_is_gone(crawl: Path, tmp_path: Path) -> None:
+    built = run(recipe(), tmp_path, crawl / "*.gz", limit=5)
+    next(Path(built.path("documents")).parent.glob("documents-*.parquet")).unlink()
+    options = BuildOptions({"web": str(crawl / "*.gz")}, limit=5)
+    assert [step.label for step in plan(recipe(), built.store, options)] == ["read"]
+
+
+def test_a_rank_that_is_none(crawl: Path, tmp_path: Path) -> None:
+    built = run(recipe(), tmp_path, crawl / "*.gz")
+    data = DataConfig(corpora=[CorpusWeight(tokens=built.path("tokens"))], sequence_length=8, global_batch=4)
+    with pytest.raises(InputError, match="there is no process 2 of 2"):
+        open_stream(data, seed=0).batch(0, 2, 2)

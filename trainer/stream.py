@@ -187,10 +187,12 @@ class Stream:
         """Return the rank's rows of the batch of a step.
 
         Raises:
-            InputError: the global batch cannot be shared evenly among the ranks.
+            InputError: the global batch cannot be shared evenly among the ranks, or there is no such rank.
         """
         if self.global_batch % world:
             raise InputError(f"global_batch is {self.global_batch}, which {world} processes cannot share evenly")
+        if not 0 <= rank < world:
+            raise InputError(f"there is no process {rank} of {world}; they count from 0")
         share = self.global_batch // world
         first = step * self.global_batch + rank * share
         return self._assemble(step, [self._find(sample) for sample in range(first, first + share)])

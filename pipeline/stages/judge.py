@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.filters.rules import Rule, apply_rule
 from headrace.pipeline.hashing import canonical_json
@@ -140,10 +141,11 @@ def earlier_verdicts(task: Task, store: Store) -> list[Row]:
 
 
 def findings_within(path: Any, first_row: int, num_rows: int) -> Iterator[Row]:
-    """Yield the findings about a stretch of documents."""
+    """Yield the findings about a stretch of documents; the others, which are of all parts, never become objects."""
     for batch in read_batches(path):
-        rows: list[Row] = batch.to_pylist()
-        yield from (row for row in rows if 0 <= row["row"] - first_row < num_rows)
+        number = batch.column("row")
+        inside = pc.and_(pc.greater_equal(number, first_row), pc.less(number, first_row + num_rows))
+        yield from batch.filter(inside).to_pylist()
 
 
 def rule_evidence(rule: Rule, value: Any) -> str:
