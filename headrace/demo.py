@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RECIPE = "demo"
 SOURCE = "docs"
-STEPS = 150
+STEPS = 500
 PROMPT = "Return a new array"
 SAMPLE_TOKENS = 120
 
@@ -38,19 +38,19 @@ steps = {steps}
 [data]
 corpora = [{{ tokens = "{tokens}" }}]
 sequence_length = 256
-global_batch = 16
+global_batch = 8
 heldout = 0.05
 
 [model]
-size = "5m"
+size = "1m"
 
 [optimizer]
-learning_rate = 3e-3
-warmup_steps = 15
+learning_rate = 5e-3
+warmup_steps = 50
 
 [eval]
 every = {every}
-max_batches = 12
+max_batches = 24
 
 [checkpoint]
 every = {every}
@@ -138,7 +138,7 @@ def write_run(out: Path, built: "Built") -> tuple[Path, Path]:
     tokens = built.manifests["tokens"]
     path = out / "run.toml"
     manifest = Path(built.path("tokens")).relative_to(out.absolute()).as_posix()
-    replace(path, RUN_FILE.format(steps=STEPS, every=STEPS // 3, tokens=manifest).encode())
+    replace(path, RUN_FILE.format(steps=STEPS, every=STEPS // 5, tokens=manifest).encode())
     return path, out / f"run-{tokens.content[:8]}"
 
 
@@ -148,7 +148,7 @@ def train_model(run_file: Path, out: Path) -> tuple["TrainReport", "Stream"]:
     from headrace.trainer.run_config import load_run
     from headrace.trainer.stream import open_stream
 
-    say(f"train: {STEPS} steps")
+    say(f"train: {STEPS} steps of a model with a million parameters")
     run = with_places(load_run(run_file), run_file.parent)
     report = train_run(run, out, resume=True)
     if report.interrupted:
@@ -188,7 +188,7 @@ def next_commands(demo: Demo) -> list[tuple[str, str]]:
     line = _line_of(program())
     return [
         ("the way to the corpus, with samples of what was dropped", line("inspect", short(demo.built.path("corpus")))),
-        ("which documents the last batch held", line("trace", short(demo.run), "--step", str(demo.report.step - 1))),
+        ("which documents the last batch held", line("trace", short(demo.run), "--step", str(demo.report.step))),
         ("one of them: why it is there, and its bytes again", line("why", *self_named(demo, store))),
         ("what another threshold would do: nothing is measured again", line("plan", *again)),
         ("do it", line("build", *again)),

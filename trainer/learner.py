@@ -83,7 +83,7 @@ class Learner:
         (loss,) = self.world.sum([sum(float(part) for part in local)])
         if not (abs(loss) < float("inf") and float(norm) < float("inf")):
             raise DivergenceError(
-                f"step {self.step}: loss {loss}, gradient norm {float(norm)}; its batch can be traced"
+                f"step {self.step + 1}: loss {loss}, gradient norm {float(norm)}; its batch can be traced"
             )
         rate = self._set_rate()
         self.optimizer.step()
