@@ -4,9 +4,9 @@ Whether a document is held out follows from its split key alone: the canonical U
 thread, or the document's own id. Recrawls of one page and chapters of one book have one key and fall on one side.
 """
 
+import re
 from collections.abc import Iterable
 from hashlib import sha256
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,24 @@ HELDOUT_UNIT = 10_000
 """Held-out shares are whole numbers of documents in this many, so that no rounding moves the border."""
 
 
+_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#@]*@)?([^/?#]*)([^?#]*)(?:\?([^#]*))?")
+"""Authority without user, path and query, after RFC 3986, appendix B; Python's own parser changes between releases."""
+
+_DEFAULT_PORTS = (":80", ":443", ":")
+
+
 def canonical_url(url: str) -> str:
-    """Return what recrawls of a page share: host without `www.`, path without a last slash, sorted query; no scheme."""
-    try:
-        parts = urlsplit(url.strip())
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
+    """Return what recrawls of a page share: host without `www.`, path without a last slash, sorted query; no scheme.
+
+    What is no URL with a host is returned as it is.
+    """
+    match = _URL.match(url.strip())
+    if match is None or not match[1]:
         return url
-    if not host:
-        return url
-    port_text = f":{port}" if port not in (None, 80, 443) else ""
-    query = urlencode(sorted(parse_qsl(parts.query, keep_blank_values=True)))
-    return f"{host.removeprefix('www.')}{port_text}{parts.path.rstrip('/')}{'?' + query if query else ''}"
+    host, path, query = match[1].lower(), match[2].rstrip("/"), match[3]
+    for port in _DEFAULT_PORTS:
+        host = host.removesuffix(port)
+    return f"{host.removeprefix('www.')}{path}{'?' + '&'.join(sorted(query.split('&'))) if query else ''}"
 
 
 def split_key(url: str | None, parent: str | None, doc_id: str) -> str:

@@ -189,11 +189,23 @@ def test_pieces_tile_the_rows(lengths: list[int], width: int) -> None:
     [
         ("http://www.Example.org/a/", "https://example.org/a"),
         ("https://example.org:443/a?b=1&a=2#top", "https://example.org/a?a=2&b=1"),
+        ("http://me:secret@example.org:80", "//EXAMPLE.org/"),
+        ("https://[2001:DB8::1]:443/x//", "http://[2001:db8::1]/x"),
     ],
 )
 def test_recrawls_share_their_split_key(left: str, right: str) -> None:
     assert canonical_url(left) == canonical_url(right)
     assert split_key(left, None, "0" * 32) == split_key(right, None, "f" * 32)
+
+
+def test_what_is_no_url_is_its_own_canonical_form() -> None:
+    assert [canonical_url(url) for url in ("urn:isbn:1", "a b", "", "file:///x")] == [
+        "urn:isbn:1",
+        "a b",
+        "",
+        "file:///x",
+    ]
+    assert canonical_url("https://example.org/A?q=X") == "example.org/A?q=X"
 
 
 def test_chapters_share_the_split_key_of_their_work() -> None:
