@@ -5,14 +5,16 @@ progress and statistics live outside. An engine stops at the first failure it se
 """
 
 import os
+import signal
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from pathlib import Path
 from typing import Protocol
 
@@ -74,8 +76,9 @@ class PoolEngine:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._workers, get_context("spawn"), _follow_parent, (os.getpid(),))
         waiting: dict[Future[Outcome], Bundle] = {}
-        for bundle in bundles:
-            waiting[_submit(self._pool, bundle, store)] = bundle
+        with _interrupts_held_back():
+            for bundle in bundles:
+                waiting[_submit(self._pool, bundle, store)] = bundle
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             outcomes = [_outcome(future, waiting.pop(future)) for future in done]
@@ -134,10 +137,22 @@ def _outcome(future: "Future[Outcome]", bundle: Bundle) -> Outcome:
         )
 
 
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let no Ctrl-C through until the end, and none at all to processes that are started meanwhile.
+
+    They inherit the mask, so that one which is still importing does not end in a traceback on the terminal.
+    """
+    resource_tracker.ensure_running()  # started later, it would lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _follow_parent(parent: int) -> None:
     """Leave interrupts to the driver, and end when it is gone: an orphan would go on writing for nobody."""
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
