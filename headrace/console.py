@@ -120,6 +120,14 @@ def print_result(result: Result, as_json: bool) -> None:
     sys.stdout.flush()
 
 
+class _Console(Console):
+    """A console that leaves it to `@command` what happens when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again; rich would end the process."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """Return the console for results; where it is no terminal, lines are as long as they are."""
     return _console(stderr=False)
@@ -133,7 +141,7 @@ def stderr() -> Console:
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 1_000_000
-    return Console(stderr=stderr, width=width, soft_wrap=width is None, markup=False, highlight=False, emoji=False)
+    return _Console(stderr=stderr, width=width, soft_wrap=width is None, markup=False, highlight=False, emoji=False)
 
 
 def as_data(value: Any) -> Any:

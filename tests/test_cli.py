@@ -1,0 +1,325 @@
+"""The command line: results on stdout, all else on stderr, a status for each kind of end."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.commands import COMMANDS
+from headrace.console import KEPT
+from tests.commands import HEADRACE, build_words, headrace, small_crawl, spawn
+from tests.making import article, page
+
+RUN = """
+[run]
+name = "tiny"
+steps = 3
+
+[data]
+corpora = [{{ tokens = "{tokens}" }}]
+sequence_length = 32
+global_batch = 2
+
+[model]
+num_layers = 1
+width = 16
+num_heads = 2
+
+[checkpoint]
+every = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_crawl(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="module")
+def built(folder: Path) -> Any:
+    ran = headrace(*build_words(folder), "--json")
+    assert ran.status == 0, ran.err
+    return ran.json
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, built: Any) -> Path:
+    run = folder / "run.toml"
+    run.write_text(RUN.format(tokens=Path(built["tokens_manifest"]).relative_to(folder)), encoding="utf-8")
+    ran = headrace("train", run, "--out", folder / "run", "--json")
+    assert ran.status == 0, ran.err
+    return folder / "run"
+
+
+# ------------------------------------------------------------------------------------------------------- conventions
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_and_the_common_options(name: str) -> None:
+    ran = headrace(name, "--help")
+    assert ran.status == 0
+    assert "--json" in ran.out
+    assert "--debug" in ran.out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from headrace.cli import run; run(['--help']); "
+        "print([m for m in ('torch', 'pyarrow', 'numpy', 'pydantic', 'trafilatura', 'requests') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["bild"],
+        ["build"],
+        ["build", "demo", "--store", "s", "--no-such-option"],
+        ["build", "demo", "--store", "s", "--sample", "2"],
+        ["build", "demo", "--store", "s", "--source", "docs"],
+        ["build", "demo", "--store", "s", "--source", "docs=a", "--source", "docs=b"],
+        ["trace", "run", "--step", "0"],
+    ],
+)
+def test_a_command_line_that_cannot_be_has_status_2(words: list[str], tmp_path: Path) -> None:
+    ran = spawn(*words, cwd=tmp_path)
+    assert ran.status == 2
+    assert ran.out == ""
+    assert "Error" in ran.err or "Usage" in ran.err
+    assert "error" in headrace(*words, "--json").json
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_command_it_helps() -> None:
+    assert "Usage" in (ran := headrace()).out + ran.err
+
+
+def test_an_error_is_one_message_and_with_json_an_object() -> None:
+    ran = headrace("build", "no-such-recipe", "--store", "unused")
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err.startswith("error: no-such-recipe: no such file")
+    assert "Traceback" not in ran.err
+    ran = headrace("build", "no-such-recipe", "--store", "unused", "--json")
+    assert ran.status == 1
+    assert ran.json["kind"] == "InputError"
+    assert ran.json["error"].startswith("no-such-recipe")
+    assert "Traceback" in headrace("build", "no-such-recipe", "--store", "unused", "--debug").err
+
+
+def test_an_unexpected_error_is_a_message_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise KeyError("what nobody thought of")
+
+    monkeypatch.setattr("headrace.pipeline.recipe.builtin_recipes", fail)
+    ran = headrace("recipes")
+    assert ran.status == 1
+    assert "KeyError" in ran.err
+    assert "--debug" in ran.err
+    assert "Traceback" not in ran.err
+    assert "Traceback" in headrace("recipes", "--debug").err
+
+
+def test_an_interrupt_has_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headrace.pipeline.recipe.builtin_recipes", interrupt)
+    assert headrace("recipes", "--json").json == {"error": KEPT, "kind": "Interrupted"}
+    assert headrace("recipes").status == 130
+
+
+def test_nothing_but_our_own_words_reaches_the_terminal(folder: Path) -> None:
+    ran = spawn(*build_words(folder, "quiet"), "--workers", "2", "--json")
+    assert ran.status == 0
+    assert ran.json["rows"]
+    assert all(line.split(":")[1].split()[1] == "of" for line in ran.err.splitlines()), ran.err
+
+
+def test_a_reader_that_goes_away_is_no_traceback(built: Any) -> None:
+    command = [*HEADRACE, "inspect", built["manifest"]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_result_that_cannot_be_written_is_an_error() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*HEADRACE, "recipes"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------- build
+
+
+def test_build_names_what_it_made(built: Any, folder: Path) -> None:
+    manifest = json.loads(Path(built["manifest"]).read_text())
+    assert (manifest["content"], manifest["rows"]) == (built["content"], built["rows"])
+    tokens = json.loads(Path(built["tokens_manifest"]).read_text())
+    assert (tokens["content"], tokens["facts"]["tokens"]) == (built["tokens_content"], built["tokens"])
+    assert Path(built["lock"]).exists()
+    reasons = {item["reason"]: item["records"] for item in built["dropped"]}
+    assert reasons["near_duplicate"] == 3
+    ran = headrace(*build_words(folder))
+    assert ran.status == 0
+    for shown in (built["manifest"], built["content"], built["lock"], "near_duplicate"):
+        assert shown in ran.out
+
+
+def test_limit_and_sample_are_options_of_a_build(folder: Path, built: Any) -> None:
+    limited = headrace(*build_words(folder), "--limit", 5, "--json").json
+    assert limited["rows"] <= 5
+    sampled = headrace(*build_words(folder), "--sample", "0.3", "--json").json
+    assert 0 < sampled["rows"] < built["rows"]
+    assert len({limited["lock"], sampled["lock"], built["lock"]}) == 3
+
+
+def test_plan_says_what_is_there_and_why_the_rest_is_not(folder: Path, built: Any) -> None:
+    words = ["plan", *build_words(folder)[1:-2]]
+    plan = headrace(*words, "--json").json
+    assert plan["complete"]
+    assert {step["why"] for step in plan["steps"]} == {"made before"}
+    ran = headrace(*words, "--set", "gopher_quality.num_words.min=300", "--json")
+    assert not ran.json["complete"]
+    assert ran.json["steps"][-1]["why"] == "config: rules[0].min 20.0 -> 300.0"
+    assert "300.0" in headrace(*words, "--set", "gopher_quality.num_words.min=300").out
+
+
+def test_set_changes_one_key_and_refuses_what_is_not_there(folder: Path, built: Any) -> None:
+    changed = headrace(*build_words(folder, "other"), "--set", "gopher_quality.num_words.min=480", "--json").json
+    assert 0 < changed["rows"] < built["rows"]
+    ran = headrace(*build_words(folder), "--set", "gopher_quality.num_word.min=300")
+    assert ran.status == 1
+    assert "did you mean 'gopher_quality.num_words'" in ran.err
+
+
+def test_locked_refuses_what_the_lock_does_not_name(folder: Path, built: Any) -> None:
+    assert headrace(*build_words(folder), "--locked", "--json").json["content"] == built["content"]
+    ran = headrace(*build_words(folder), "--locked", "--set", "gopher_quality.num_words.min=300", "--json")
+    assert ran.status == 1
+    assert ran.json["kind"] == "LockError"
+    assert "300" in ran.json["error"]
+    elsewhere = headrace(*build_words(folder, "elsewhere"), "--lock", built["lock"], "--json")
+    assert elsewhere.json["content"] == built["content"]
+
+
+def test_recipes_lists_those_that_come_along() -> None:
+    names = {recipe["name"] for recipe in headrace("recipes", "--json").json["recipes"]}
+    assert {"demo", "web-en"} <= names
+    assert "web-en" in headrace("recipes").out
+
+
+# ---------------------------------------------------------------------------------------------------------- look back
+
+
+def test_verify_finds_one_flipped_byte(folder: Path, built: Any) -> None:
+    headrace(*build_words(folder, "damaged"), "--json")
+    store = folder / "damaged"
+    assert headrace("verify", store, "--json").json["ok"]
+    victim = next(store.glob("tasks/cut/*/*/corpus-*.parquet"))
+    data = bytearray(victim.read_bytes())
+    data[len(data) // 3] ^= 1
+    victim.write_bytes(data)
+    ran = headrace("verify", store, "--json")
+    assert ran.status == 1
+    assert any(victim.name in finding["path"] or "corpus-" in finding["path"] for finding in ran.json["findings"])
+    assert "row group" in headrace("verify", store).out
+
+
+def test_inspect_shows_the_funnel_and_samples(built: Any) -> None:
+    report = headrace("inspect", built["manifest"], "--samples", 1, "--json").json
+    assert report["steps"][-1]["ledger"]["kept"]["records"] == built["rows"]
+    assert len(report["kept"]) == 1
+    out = headrace("inspect", built["manifest"]).out
+    assert "near_duplicate" in out
+    assert "https://example.org/" in out
+
+
+def test_why_tells_a_fate_and_reads_the_bytes_again(folder: Path, built: Any) -> None:
+    ran = headrace("why", "https://example.org/3", "--store", folder / "store", "--refetch", "--json")
+    (fate,) = ran.json["documents"]
+    assert fate["outcome"] == "kept"
+    assert fate["refetched"]["same"] is True
+    out = headrace("why", fate["doc_id"], "--store", folder / "store", "--refetch").out
+    for shown in ("gopher_quality.num_words", ">= 20", fate["origin"]["digest"], "the same as stored"):
+        assert shown in out
+    (copy,) = headrace("why", "https://copy.example.org/0", "--store", folder / "store", "--json").json["documents"]
+    assert copy["reason"] == "near_duplicate"
+    assert headrace("why", "https://example.org/none", "--store", folder / "store").status == 1
+    assert headrace("why", "https://example.org/3", "--store", folder / "nowhere").status == 1
+    assert not (folder / "nowhere").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- train
+
+
+def test_train_resume_and_trace(folder: Path, trained: Path) -> None:
+    again = headrace("train", folder / "run.toml", "--out", trained)
+    assert again.status == 1
+    assert "resume" in again.err
+    resumed = headrace("train", folder / "run.toml", "--out", trained, "--resume", "--json").json
+    assert resumed["step"] == 3
+    traced = headrace("trace", trained, "--step", 2, "--json").json["documents"]
+    assert {piece["row"] for piece in traced} == {0, 1}
+    for piece in traced:
+        (fate,) = headrace("why", piece["doc_id"], "--store", folder / "store", "--json").json["documents"]
+        assert fate["origin"]["digest"] == piece["origin"]["digest"]
+    assert traced[0]["doc_id"] in headrace("trace", trained, "--step", 2).out
+    assert headrace("trace", folder, "--step", 2).status == 1
+
+
+def test_an_unknown_key_of_a_run_file_is_named(folder: Path, built: Any) -> None:
+    path = folder / "bad.toml"
+    path.write_text(RUN.format(tokens=built["tokens_manifest"]).replace("global_batch", "globl_batch"))
+    ran = headrace("train", path, "--out", folder / "bad")
+    assert ran.status == 1
+    assert "did you mean 'global_batch'" in ran.err
+
+
+# ------------------------------------------------------------------------------------------------------------- crawl
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "index.html").write_text("<a href='one.html'>one</a> <a href='two.html'>two</a>")
+    for name in ("one", "two"):
+        (folder / f"{name}.html").write_bytes(page(name, article(1)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_crawl_writes_an_archive_that_builds(site: str, tmp_path: Path, folder: Path) -> None:
+    report = headrace("crawl", site, "--out", tmp_path / "crawl" / "site.warc.gz", "--json").json
+    assert (report["pages"], report["ended_by"]) == (3, "done")
+    words = ["build", folder / "small.toml", "--store", tmp_path / "store", "--source", f"web={tmp_path}/crawl/*"]
+    assert headrace(*words, "--workers", 1, "--json").json["rows"] == 1
+    ran = headrace("crawl", site, "--out", tmp_path / "limited.warc.gz", "--pages", 1)
+    assert ran.status == 0
+    assert "ended_by" in ran.out
+    assert headrace("crawl", site, "--out", tmp_path / "limited.warc.gz").status == 1
+    assert headrace("crawl", "ftp://example.org/", "--out", tmp_path / "none.warc.gz").status == 1
