@@ -3,7 +3,6 @@
 import ipaddress
 import math
 import random
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,10 +113,9 @@ def test_resources_are_names_and_versions(signal: Signal) -> None:
 
 @pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
 @pytest.mark.parametrize("part", ["a", "a-", "a.", "a@", "1.", "{ ", "a b ", "。", "x\n"])
-def test_a_huge_text_of_one_part_takes_no_more_than_seconds(signal: Signal, part: str) -> None:
-    begun = time.monotonic()
+@pytest.mark.timeout(100)
+def test_a_huge_text_of_one_part_does_not_hang(signal: Signal, part: str) -> None:
     one(signal, part * (60_000 // len(part)))
-    assert time.monotonic() - begun < 8
 
 
 def test_columns_of_several_signals() -> None:
