@@ -186,6 +186,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "the disk is full: free some space and start the same command again; what is finished is kept"
+        elif error.errno == errno.EFBIG:
+            remedy = "no file may grow that large here (ulimit -f): lift the limit and start the same command again"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             remedy = "no permission to write there: choose another place"
         elif error.errno in (errno.ENOTDIR, errno.EEXIST):
