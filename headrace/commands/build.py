@@ -20,12 +20,18 @@ from headrace.commands.recipe_options import (
     chosen_recipe,
     num_cores,
 )
-from headrace.console import Result, facts, table
+from headrace.console import Result, facts, stderr, table
 
 if TYPE_CHECKING:
     from headrace.pipeline.build import Built
     from headrace.pipeline.lock import Lock
+    from headrace.pipeline.schema import Manifest
     from headrace.pipeline.store import Store
+
+DAMAGE = frozenset(("truncated", "bad_length", "corrupt_gzip"))
+"""Faults of a record that say that its file is damaged."""
+
+SHOWN_DAMAGE = 10
 
 LockFile = Annotated[
     Path | None, typer.Option("--lock", metavar="FILE", help="The lock to hold to, in place of the store's own.")
@@ -60,13 +66,16 @@ def build(
     held = Lock.load(lock or lock_path(opened, chosen, options)) if locked or lock else None
     with watching() as watch:
         built = build_recipe(chosen, opened, make_engine(workers or num_cores()), options, locked=held, watch=watch)
-    return built_result(built)
+    result = built_result(built)
+    for line in result.data["damaged"][:SHOWN_DAMAGE]:
+        stderr().print("warning: {uri}: bytes [{start}, {end}): {reason}".format(**line), style="yellow")
+    return result
 
 
 def built_result(built: "Built") -> Result:
     """Return what a build made: where it lies, what it is called, how large it is, and what was left out."""
     tokens = built.manifests.get("tokens")
-    dropped = list(_dropped(built.lock, built.store))
+    dropped, read = list(_dropped(built.lock, built.store)), built.manifests["documents"]
     data: dict[str, Any] = {
         "recipe": built.lock.recipe,
         "manifest": built.path("corpus"),
@@ -75,6 +84,8 @@ def built_result(built: "Built") -> Result:
         "text_bytes": built.corpus.ledger.output.bytes,
         "lock": str(built.lock_path),
         "dropped": [dict(zip(("step", "reason", "records", "bytes"), row, strict=True)) for row in dropped],
+        "gaps": read.ledger.gaps,
+        "damaged": list(_damaged(read, built.store)),
     }
     if tokens is not None:
         data |= {
@@ -84,10 +95,11 @@ def built_result(built: "Built") -> Result:
         }
 
     def show(console: Console) -> None:
-        console.print(facts({name: value for name, value in data.items() if name != "dropped"}))
-        if dropped:
+        console.print(facts({name: value for name, value in data.items() if not isinstance(value, list | dict)}))
+        gaps = [("read", f"bytes of no record: {reason}", None, size) for reason, size in data["gaps"].items()]
+        if rows := [*dropped, *gaps]:
             console.print()
-            console.print(table(("dropped by", "reason", "records", "bytes"), dropped))
+            console.print(table(("dropped by", "reason", "records", "bytes"), rows))
 
     return Result(data, show)
 
@@ -100,6 +112,20 @@ def _dropped(lock: "Lock", store: "Store") -> Iterator[tuple[str, str, int, int]
         path = store.find_manifest(step.stage, step.key)
         if path is not None:
             yield from drop_rows(step.label, step.stage, Manifest.load(path).ledger)
+
+
+def _damaged(read: "Manifest", store: "Store") -> Iterator[dict[str, Any]]:
+    """Yield where inputs are cut short or broken: the places of gaps, and of records that are not whole."""
+    from headrace.pipeline.tables import read_columns
+
+    if not read.ledger.gaps and not DAMAGE.intersection(read.ledger.dropped):
+        return
+    for part in read.parts:
+        path = store.artifact_folder(read.stage, read.key) / part.files["records"].name
+        for row in read_columns(path, ["fate", "reason", "origin"]).to_pylist():
+            if row["fate"] == "gap" or row["reason"] in DAMAGE:
+                start, length = row["origin"]["offset"], row["origin"]["length"]
+                yield {"uri": row["origin"]["uri"], "start": start, "end": start + length, "reason": row["reason"]}
 
 
 def plan(
