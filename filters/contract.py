@@ -8,9 +8,9 @@ A signal never decides. It measures whole batches and returns one value per text
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol
+
+from headrace.filters.registry import ClassRegistry
 
 ColumnKind = Literal["int", "float", "bool", "string", "spans", "hashes"]
 
@@ -80,24 +80,9 @@ def by_column(columns: Sequence[Column], rows: Iterable[Sequence[Any]]) -> dict[
     return dict(gathered)
 
 
-S = TypeVar("S", bound=type[Any])
-_REGISTRY: dict[str, type[Any]] = {}
-
-
-def register(cls: S) -> S:
-    """Make a signal class known by its `name`."""
-    if _REGISTRY.setdefault(cls.name, cls) is not cls:
-        raise ValueError(f"two signals are called {cls.name!r}: {_REGISTRY[cls.name]} and {cls}")
-    return cls
-
-
-def signal_classes() -> dict[str, type[Any]]:
-    """Return every signal class by name, in alphabetical order; importing a family registers it."""
-    from headrace.filters import signals
-
-    for module in iter_modules(signals.__path__):
-        import_module(f"{signals.__name__}.{module.name}")
-    return dict(sorted(_REGISTRY.items()))
+SIGNALS = ClassRegistry("signal", "headrace.filters.signals")
+register = SIGNALS.register
+signal_classes = SIGNALS.all
 
 
 def iter_columns(signals: Sequence[Signal]) -> Iterator[tuple[Signal, Column]]:

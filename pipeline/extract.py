@@ -4,12 +4,11 @@ An extractor is deterministic and keeps nothing from one record for the next: it
 depth, never by a clock, so that what is kept does not depend on the machine's load. It never raises on data.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, ClassVar, Protocol
 
+from headrace.filters.registry import ClassRegistry
 from headrace.pipeline.readers.contract import Record
 from headrace.pipeline.registry import make_registered
 
@@ -50,27 +49,9 @@ class Extractor(Protocol):
         ...
 
 
-_REGISTRY: dict[str, type[Any]] = {}
-
-
-def register(name: str) -> Callable[[type[Any]], type[Any]]:
-    """Make an extractor class known by `name`."""
-
-    def add(cls: type[Any]) -> type[Any]:
-        if _REGISTRY.setdefault(name, cls) is not cls:
-            raise ValueError(f"two extractors are called {name!r}: {_REGISTRY[name]} and {cls}")
-        return cls
-
-    return add
-
-
-def extractor_classes() -> dict[str, type[Any]]:
-    """Return every extractor class by name, in alphabetical order; importing a module registers it."""
-    from headrace.pipeline import extractors
-
-    for module in iter_modules(extractors.__path__):
-        import_module(f"{extractors.__name__}.{module.name}")
-    return dict(sorted(_REGISTRY.items()))
+EXTRACTORS = ClassRegistry("extractor", "headrace.pipeline.extractors")
+register = EXTRACTORS.register
+extractor_classes = EXTRACTORS.all
 
 
 def make_extractor(name: str, options: Mapping[str, Any]) -> Extractor:
@@ -79,7 +60,7 @@ def make_extractor(name: str, options: Mapping[str, Any]) -> Extractor:
     Raises:
         RecipeError: there is no such extractor, or it refuses the options.
     """
-    extractor: Extractor = make_registered("extractor", extractor_classes(), name, options)
+    extractor: Extractor = make_registered(EXTRACTORS, name, options)
     return extractor
 
 

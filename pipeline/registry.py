@@ -8,15 +8,19 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.filters.registry import ClassRegistry, Registry
 from headrace.pipeline.errors import RecipeError
 
+__all__ = ["ClassRegistry", "Registry", "make_registered"]
 
-def make_registered(kind: str, classes: Mapping[str, type[Any]], name: str, options: Mapping[str, Any]) -> Any:
-    """Return `classes[name]`, a dataclass, made with `options` as its fields; arrays become tuples.
+
+def make_registered(registry: ClassRegistry, name: str, options: Mapping[str, Any]) -> Any:
+    """Return the registered dataclass of that name made with `options` as its fields; arrays become tuples.
 
     Raises:
         RecipeError: there is no class of that name, it has no such option, or refuses a value.
     """
+    kind, classes = registry.kind, registry.all()
     if name not in classes:
         raise RecipeError(f"there is no {kind} {name!r}{_near(name, classes)}")
     known = {field.name for field in fields(classes[name])}

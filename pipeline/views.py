@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from headrace.filters.contract import Signal, TextBatch, signal_classes
+from headrace.filters.contract import SIGNALS, Signal, TextBatch
 from headrace.filters.spans import Span, View
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.registry import make_registered
@@ -43,7 +43,7 @@ def make_signal(name: str, options: Mapping[str, Any]) -> Signal:
     Raises:
         RecipeError: there is no such signal or it has no such option.
     """
-    signal: Signal = make_registered("signal", signal_classes(), name, options)
+    signal: Signal = make_registered(SIGNALS, name, options)
     return signal
 
 

@@ -29,6 +29,7 @@ TRAINER_TAKES = {
     "stages.stream_index",
     "store",
     "strict_toml",
+    "registry",
     "tables",
     "vocabulary",
     "work",

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from headrace.filters.contract import signal_classes
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.extract import extractor_classes, make_extractor
 from headrace.pipeline.readers.contract import make_reader, reader_classes
-from headrace.pipeline.views import make_signal, signal_classes
+from headrace.pipeline.views import make_signal
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from headrace.pipeline.extract import Dropped, Extracted, finish, register
 from headrace.pipeline.readers.contract import Record
 
 
-@register("plain")
+@register
 @dataclass(frozen=True)
 class PlainExtractor:
     """Takes records of the kinds `text` and `conversion` whose payload is UTF-8."""

@@ -10,7 +10,7 @@ from headrace.pipeline.pages import MAX_BYTES, MAX_NODES, PageLimits, find_title
 from headrace.pipeline.readers.contract import Record
 
 
-@register("resiliparse")
+@register
 @dataclass(frozen=True)
 class ResiliparseExtractor:
     """With `main_content` off all visible text is kept.

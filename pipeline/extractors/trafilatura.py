@@ -17,7 +17,7 @@ from headrace.pipeline.pages import MAX_BYTES, MAX_NODES, PageLimits, find_title
 from headrace.pipeline.readers.contract import Record
 
 
-@register("trafilatura")
+@register
 @dataclass(frozen=True)
 class TrafilaturaExtractor:
     """`fast` leaves out the comparison with other extractors; `favor_precision` and `favor_recall` shift its rules."""

@@ -6,12 +6,11 @@ record. `extents` of what it yields tile the file: sorted by offset they cover [
 records of one shared compressed stream share the extent of that stream and differ in `inner`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
+from headrace.filters.registry import ClassRegistry
 from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.registry import make_registered
 
@@ -86,7 +85,9 @@ class Reader(Protocol):
         ...
 
 
-_REGISTRY: dict[str, type[Any]] = {}
+READERS = ClassRegistry("reader", "headrace.pipeline.readers")
+register = READERS.register
+reader_classes = READERS.all
 
 
 def read_extent(file: BinaryIO, extent: Extent, reader: Reader) -> Record:
@@ -109,31 +110,11 @@ def read_extent(file: BinaryIO, extent: Extent, reader: Reader) -> Record:
     raise IntegrityError(f"no record at {extent}: its reader or configuration has changed")
 
 
-def register(name: str) -> Callable[[type[Any]], type[Any]]:
-    """Make a reader class known by `name`."""
-
-    def add(cls: type[Any]) -> type[Any]:
-        if _REGISTRY.setdefault(name, cls) is not cls:
-            raise ValueError(f"two readers are called {name!r}: {_REGISTRY[name]} and {cls}")
-        return cls
-
-    return add
-
-
-def reader_classes() -> dict[str, type[Any]]:
-    """Return every reader class by name, in alphabetical order; importing a module registers it."""
-    from headrace.pipeline import readers
-
-    for module in iter_modules(readers.__path__):
-        import_module(f"{readers.__name__}.{module.name}")
-    return dict(sorted(_REGISTRY.items()))
-
-
 def make_reader(name: str, options: Mapping[str, Any]) -> Reader:
     """Return a configured reader.
 
     Raises:
         RecipeError: there is no such reader, or it refuses the options.
     """
-    reader: Reader = make_registered("reader", reader_classes(), name, options)
+    reader: Reader = make_registered(READERS, name, options)
     return reader

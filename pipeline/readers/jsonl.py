@@ -17,7 +17,7 @@ from headrace.pipeline.readers.framing import Stretch, iter_stretches
 from headrace.pipeline.readers.sources import CHUNK_BYTES, Source, hash_range
 
 
-@register("jsonl")
+@register
 @dataclass(frozen=True)
 class JsonlReader:
     """Reads JSON lines; the keys name where text, address, date and identity lie, an absent one gives "".

@@ -14,7 +14,7 @@ from headrace.pipeline.readers.framing import Stretch, iter_stretches
 from headrace.pipeline.readers.sources import hash_range
 
 
-@register("text")
+@register
 @dataclass(frozen=True)
 class TextReader:
     """Reads a file as one record of kind `text`; beyond `max_record_bytes` it is counted and not held."""

@@ -37,7 +37,7 @@ _KEPT_FIELDS = {
 }
 
 
-@register("warc")
+@register
 @dataclass(frozen=True)
 class WarcReader:
     """Reads web archives; a block, or what its codings inflate to, beyond `max_record_bytes` is drained, not held."""

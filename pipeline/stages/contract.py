@@ -7,11 +7,10 @@ from the task's config, and only sees the task and the store. A class becomes a 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+from headrace.filters.registry import ClassRegistry
 from headrace.pipeline.errors import StoreError
 from headrace.pipeline.schema import Ledger, Manifest, StoredFile, Strict, Task, TaskInput
 from headrace.pipeline.store import Store
@@ -122,21 +121,6 @@ def input_paths(task: Task, store: Store, role: str) -> list[Path]:
     return [store.root / item.path for item in task.inputs if item.role == role]
 
 
-S = TypeVar("S", bound=type[Stage])
-_REGISTRY: dict[str, type[Stage]] = {}
-
-
-def register(cls: S) -> S:
-    """Make a stage class known by its `name`."""
-    if _REGISTRY.setdefault(cls.name, cls) is not cls:
-        raise ValueError(f"two stages are called {cls.name!r}: {_REGISTRY[cls.name]} and {cls}")
-    return cls
-
-
-def stage_classes() -> dict[str, type[Stage]]:
-    """Return every stage class by name, in alphabetical order; importing a module registers it."""
-    from headrace.pipeline import stages
-
-    for module in iter_modules(stages.__path__):
-        import_module(f"{stages.__name__}.{module.name}")
-    return dict(sorted(_REGISTRY.items()))
+STAGES = ClassRegistry("stage", "headrace.pipeline.stages")
+register = STAGES.register
+stage_classes = STAGES.all

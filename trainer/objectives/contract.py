@@ -6,13 +6,12 @@ itself; what it draws (masks, noise) it draws from a seed that it derives from t
 """
 
 from collections.abc import Callable
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.pipeline.registry import Registry
 from headrace.trainer.batch import Batch
 
 
@@ -32,24 +31,6 @@ class Question(NamedTuple):
 
 Objective = Callable[[Batch], Question]
 
-_REGISTRY: dict[str, Objective] = {}
-
-
-def register(name: str) -> Callable[[Objective], Objective]:
-    """Make an objective known by `name`."""
-
-    def add(objective: Objective) -> Objective:
-        if _REGISTRY.setdefault(name, objective) is not objective:
-            raise ValueError(f"two objectives are called {name!r}: {_REGISTRY[name]} and {objective}")
-        return objective
-
-    return add
-
-
-def objectives() -> dict[str, Objective]:
-    """Return every objective by name, in alphabetical order; importing a module registers it."""
-    from headrace.trainer import objectives as package
-
-    for module in iter_modules(package.__path__):
-        import_module(f"{package.__name__}.{module.name}")
-    return dict(sorted(_REGISTRY.items()))
+OBJECTIVES: Registry[Objective] = Registry("objective", "headrace.trainer.objectives")
+register = OBJECTIVES.named
+objectives = OBJECTIVES.all
