@@ -9,13 +9,10 @@ import errno
 import functools
 import inspect
 import json
-import logging
 import os
 import sys
 import traceback
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +20,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from headrace.quiet import interrupts_kept, quiet
 
 FAILED = 1
 INTERRUPTED = 130
@@ -50,7 +49,7 @@ def command(function: Callable[..., Result]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def run(*args: Any, as_json: bool, debug: bool, **options: Any) -> int:
-        with quiet(debug):
+        with interrupts_kept(), quiet(debug, stderr):
             return _finish(lambda: function(*args, **options), as_json, debug)
 
     signature = inspect.signature(function)
@@ -187,39 +186,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-class _OnStderr(logging.Handler):
-    """Prints our own log, a line each."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print one record."""
-        stderr().print(f"{record.levelname.lower()}: {record.getMessage()}", style="yellow")
-
-
-@contextmanager
-def quiet(debug: bool) -> Iterator[None]:
-    """Keep warnings and logs of libraries from the terminal, here and in worker processes; our own log is shown."""
-    ours, root, before = logging.getLogger("headrace"), logging.getLogger(), os.environ.get("PYTHONWARNINGS")
-    handlers: list[tuple[logging.Logger, logging.Handler]] = [(ours, _OnStderr(logging.WARNING))]
-    if not debug:
-        handlers.append((root, logging.NullHandler()))  # takes the place of Python's handler of last resort
-    try:
-        for logger, handler in handlers:
-            logger.addHandler(handler)
-        with warnings.catch_warnings():
-            if not debug:
-                warnings.simplefilter("ignore")
-                os.environ["PYTHONWARNINGS"] = "ignore"
-            yield
-    finally:
-        for logger, handler in handlers:
-            logger.removeHandler(handler)
-        _restore("PYTHONWARNINGS", before)
-
-
-def _restore(name: str, value: str | None) -> None:
-    if value is None:
-        os.environ.pop(name, None)
-    else:
-        os.environ[name] = value

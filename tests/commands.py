@@ -40,13 +40,15 @@ def headrace(*words: object) -> Ran:
     return Ran(status, out.getvalue(), err.getvalue())
 
 
-def spawn(*words: object, limit: Callable[[], None] | None = None, cwd: Path | None = None) -> Ran:
+def spawn(
+    *words: object, limit: Callable[[], None] | None = None, cwd: Path | None = None, timeout: float = 120
+) -> Ran:
     """Run a command in a process of its own; `limit` is called in it first."""
     done = subprocess.run(
         [*HEADRACE, *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
         preexec_fn=limit,
         cwd=cwd,
     )

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ import pytest
 
 from headrace.commands import COMMANDS
 from headrace.console import KEPT
+from headrace.quiet import interrupts_kept
 from tests.commands import HEADRACE, build_words, headrace, small_crawl, spawn
 from tests.making import article, page
 
@@ -135,6 +137,16 @@ def test_an_interrupt_has_its_own_status(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("headrace.pipeline.recipe.builtin_recipes", interrupt)
     assert headrace("recipes", "--json").json == {"error": KEPT, "kind": "Interrupted"}
     assert headrace("recipes").status == 130
+
+
+def test_an_interrupt_that_a_finalizer_swallows_comes_again() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    with interrupts_kept(), pytest.raises(KeyboardInterrupt):
+        Finalized()
+        time.sleep(10)
 
 
 def test_nothing_but_our_own_words_reaches_the_terminal(folder: Path) -> None:
