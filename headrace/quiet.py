@@ -1,8 +1,8 @@
 """What of the inside reaches the outside: no chatter of libraries, and every Ctrl-C."""
 
-import _thread
 import logging
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -67,7 +67,7 @@ def interrupts_kept() -> Iterator[None]:
         if unraisable.exc_type is not KeyboardInterrupt:
             before(unraisable)
             return
-        timer = threading.Timer(RETRY_SECONDS, _thread.interrupt_main)
+        timer = threading.Timer(RETRY_SECONDS, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
         timer.daemon = True
         timer.start()
 

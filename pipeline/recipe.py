@@ -159,11 +159,11 @@ def load_recipe(name: str) -> Recipe:
         RecipeError: the recipe has an unknown key or a wrong value.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.exists():
-        if path.is_dir():
-            raise InputError(f"{path}: is a folder; name a recipe file (.toml)")
+    if path.suffix == ".toml" or path.is_file():
         return load_toml(Recipe, path)
-    built_in = builtin_recipes()
+    built_in = builtin_recipes()  # these before folders: the demo makes a folder of its recipe's name
+    if name not in built_in and path.is_dir():
+        raise InputError(f"{path}: is a folder; name a recipe file (.toml)")
     if name not in built_in:
         raise InputError(
             f"{name}: no such file, and no built-in recipe of that name (there are: {', '.join(built_in)})"

@@ -147,6 +147,13 @@ def test_a_recipe_that_cannot_be(small: Path, tmp_path: Path, old: str, new: str
     assert_refused(ran, *words)
 
 
+def test_a_folder_as_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_refused(headrace("plan", tmp_path, "--store", tmp_path / "store"), tmp_path, "is a folder")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()  # what the demo leaves does not hide the recipe of that name
+    assert_refused(headrace("plan", "demo", "--store", tmp_path / "store"), "source 'docs'")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
