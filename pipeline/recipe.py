@@ -159,7 +159,7 @@ def load_recipe(name: str) -> Recipe:
         RecipeError: the recipe has an unknown key or a wrong value.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
+    if path.is_file() or (path.suffix == ".toml" and not path.is_dir()):
         return load_toml(Recipe, path)
     built_in = builtin_recipes()  # these before folders: the demo makes a folder of its recipe's name
     if name not in built_in and path.is_dir():
