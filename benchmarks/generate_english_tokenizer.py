@@ -7,6 +7,9 @@ and does not take quadratic time on a long chunk of colons.
 """
 
 import json
+import re
+import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,11 +38,35 @@ def english_tables() -> dict[str, Any]:
         "prefix": "|".join(prefixes),
         "suffix": _pattern(tokenizer.suffix_search),
         "infix": _pattern(tokenizer.infix_finditer),
-        "url": url.replace(_USER, r"(?:\S+@)?"),
+        "url": pin_classes(url.replace(_USER, r"(?:\S+@)?")),
+        "units": _units(_pattern(tokenizer.suffix_search)),
         "exceptions": dict(sorted(exceptions.items())),
         "sequences": _sequences(nlp),
         "terminals": sorted(Sentencizer.default_punct_chars),
     }
+
+
+def pin_classes(pattern: str) -> str:
+    """Return a pattern whose classes of Unicode (`\\w`, `\\d`, `\\S`) are written out for all Pythons."""
+    pinned = {r"\w": _ranges(str.isalnum) + "_", r"\d": _ranges(str.isdecimal), r"\S": "^" + _ranges(str.isspace)}
+    for short, ranges in pinned.items():
+        inside, alone = f"[{short}", short
+        pattern = pattern.replace(inside, f"[{ranges}").replace(alone, f"[{ranges}]")
+    return pattern
+
+
+def _ranges(test: Callable[[str], bool]) -> str:
+    """Return the ranges of a character class that holds what passes a test."""
+    members = [code for code in range(sys.maxunicode + 1) if test(chr(code))]
+    ends = [code for code in members if not test(chr(min(code + 1, sys.maxunicode)))]
+    starts = [code for code in members if code == 0 or not test(chr(code - 1))]
+    return "".join(f"\\U{start:08x}-\\U{end:08x}" for start, end in zip(starts, ends, strict=True))
+
+
+def _units(suffix: str) -> list[str]:
+    """Return the units of measure that are suffixes behind a digit."""
+    (found,) = re.findall(r"\(\?<=\[0-9\]\)\(\?:(km\|[^)]*)\)\$", suffix)
+    return sorted(found.split("|"))
 
 
 def _pattern(method: Any) -> str:

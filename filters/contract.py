@@ -8,9 +8,13 @@ A signal never decides. It measures whole batches and returns one value per text
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from headrace.filters.registry import ClassRegistry
+from headrace.filters.utf8 import Int64s, Uint8s, Utf8
+
+if TYPE_CHECKING:
+    from headrace.filters.analysis.tokens import WordTable
 
 ColumnKind = Literal["int", "float", "bool", "string", "spans", "hashes"]
 
@@ -29,26 +33,50 @@ class Column:
     doc: str
 
 
-@dataclass(frozen=True)
 class TextBatch:
     """Texts to measure, with the analyses that several signals share (each made once, when first asked for).
 
-    `urls` is parallel to `texts`; a document without a URL has the empty string.
+    `urls` is parallel to `texts`; a document without a URL has the empty string. Texts are Unicode as Python has it:
+    lone surrogates are measured like any character, as the three bytes that UTF-8 would give them.
     """
 
-    texts: Sequence[str]
-    urls: Sequence[str]
+    def __init__(self, texts: Sequence[str], urls: Sequence[str]) -> None:
+        self.texts, self.urls = texts, urls
+
+    @classmethod
+    def from_utf8(cls, data: Uint8s, offsets: Int64s, urls: Sequence[str]) -> "TextBatch":
+        """Return a batch of texts that lie end to end in `data`, text i from offsets[i] to offsets[i + 1]."""
+        batch = cls.__new__(cls)
+        batch.urls, batch.utf8 = urls, Utf8(data, offsets)
+        return batch
 
     def __len__(self) -> int:
         """Return the number of texts."""
-        return len(self.texts)
+        return len(self.urls)
+
+    @cached_property
+    def texts(self) -> Sequence[str]:
+        """The texts as strings."""
+        return list(self.utf8.texts())
+
+    @cached_property
+    def utf8(self) -> Utf8:
+        """The texts as bytes end to end."""
+        return Utf8.of(self.texts)
+
+    @cached_property
+    def word_table(self) -> "WordTable":
+        """Words of each text as spaCy's English tokenizer cuts them, in arrays."""
+        from headrace.filters.analysis.tokens import cut_words
+
+        return cut_words(self.utf8.data, self.utf8.offsets)
 
     @cached_property
     def words(self) -> list[list[str]]:
-        """Words of each text as spaCy's English tokenizer cuts them (`filters.words`), white space left out."""
-        from headrace.filters.words import split_words
+        """The same words as strings; white space is left out."""
+        from headrace.filters.analysis.tokens import word_strings
 
-        return [split_words(text) for text in self.texts]
+        return word_strings(self.utf8.data, self.word_table)
 
 
 class Signal(Protocol):

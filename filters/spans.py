@@ -10,7 +10,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
+import numpy.typing as npt
 
 
 class Span(NamedTuple):
@@ -20,6 +23,37 @@ class Span(NamedTuple):
     end: int
     label: str
     replacement: str | None = None
+
+
+@dataclass(frozen=True)
+class SpanColumn(Sequence[list[Span]]):
+    """Spans of many texts as arrays; text i has those from offsets[i] to offsets[i + 1].
+
+    `labels` are numbers of `kinds`, each a label and its replacement. Indexing makes the spans of one text.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int64]
+    kinds: tuple[tuple[str, str | None], ...]
+
+    def __len__(self) -> int:
+        """Return the number of texts."""
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> list[Span]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Span]]: ...
+    def __getitem__(self, index: int | slice) -> list[Span] | list[list[Span]]:
+        """Return the spans of one text, or of each text of a slice."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        part = slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+        columns = (self.starts[part].tolist(), self.ends[part].tolist(), self.labels[part].tolist())
+        return [Span(start, end, *self.kinds[label]) for start, end, label in zip(*columns, strict=True)]
 
 
 def merge_spans(spans: Iterable[Span]) -> list[Span]:

@@ -17,6 +17,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from headrace.filters.analysis.codepoints import codepoints_digest
+
 _TABLES = Path(__file__).with_name("data") / "english_tokenizer.json"
 _PIECES = re.compile(r"\S+|\s+")
 _MEMO_CHUNKS = 1 << 17  # about 30 MB; a crawl's common chunks are far fewer
@@ -33,8 +35,9 @@ class EnglishTokenizer:
         self._suffix = re.compile(tables["suffix"])
         self._infix = re.compile(tables["infix"])
         self._url = re.compile(tables["url"])
-        self._exceptions: dict[str, tuple[str, ...]] = {k: tuple(v) for k, v in tables["exceptions"].items()}
-        self._longest_exception = max(map(len, self._exceptions))
+        self.exceptions: dict[str, tuple[str, ...]] = {k: tuple(v) for k, v in tables["exceptions"].items()}
+        self.units: tuple[str, ...] = tuple(tables["units"])
+        self._longest_exception = max(map(len, self.exceptions))
         self._sequences: dict[str, list[list[str]]] = {}
         for sequence in tables["sequences"]:
             self._sequences.setdefault(sequence[0], []).append(sequence)
@@ -81,7 +84,7 @@ class EnglishTokenizer:
         spaced: set[int] = set()
         for piece in _PIECES.findall(text):
             if not piece[0].isspace():
-                tokens += self._cut_chunk(piece)
+                tokens += self.cut_chunk(piece)
                 continue
             if piece[0] == " " and tokens:
                 spaced.add(len(tokens) - 1)
@@ -90,10 +93,31 @@ class EnglishTokenizer:
                 tokens.append(piece)
         return self._join_exceptions(tokens, spaced)
 
-    def _cut_chunk(self, chunk: str) -> tuple[str, ...]:
+    @property
+    def sequence_beginnings(self) -> set[tuple[str, str]]:
+        """The first two tokens of each sequence that spells an exception of other tokens than its own."""
+        sequences = (sequence for starting in self._sequences.values() for sequence in starting)
+        return {(s[0], s[1]) for s in sequences if self.exceptions["".join(s)] != tuple(s)}
+
+    def may_join(self, pieces: Sequence[str]) -> bool:
+        """Return whether some of the tokens of a chunk together spell an exception."""
+        return len(pieces) > 1 and bool(self._find_sequences(list(pieces)))
+
+    def words_within(self, text: str, start: int, end: int) -> list[str]:
+        """Return the words of text[start:end], a chunk, as the text around it lets them be."""
+        tokens, spaced = self._tokens(text)
+        words, position = [], 0
+        for index, token in enumerate(tokens):
+            if start <= position < end:
+                words.append(token)
+            position += len(token) + (index in spaced)
+        return words
+
+    def cut_chunk(self, chunk: str) -> tuple[str, ...]:
+        """Return the tokens of a chunk, a run of characters without white space, by itself."""
         pieces = self._memo.get(chunk)
         if pieces is None:
-            pieces = self._exceptions.get(chunk) or tuple(self._peel(chunk))
+            pieces = self.exceptions.get(chunk) or tuple(self._peel(chunk))
             if len(chunk) <= _MEMO_CHUNK_LENGTH:
                 if len(self._memo) >= _MEMO_CHUNKS:
                     self._memo.clear()
@@ -125,7 +149,7 @@ class EnglishTokenizer:
         return [*prefixes, *self._cut_core(chunk[start:end]), *reversed(suffixes)]
 
     def _is_exception(self, chunk: str, start: int, end: int) -> bool:
-        return end - start <= self._longest_exception and chunk[start:end] in self._exceptions
+        return end - start <= self._longest_exception and chunk[start:end] in self.exceptions
 
     def _suffix_length(self, chunk: str, start: int, end: int) -> int:
         """Return the length of the longest suffix of chunk[start:end]; only a run of dots can be long."""
@@ -142,8 +166,8 @@ class EnglishTokenizer:
     def _cut_core(self, core: str) -> Sequence[str]:
         if not core:
             return ()
-        if core in self._exceptions:
-            return self._exceptions[core]
+        if core in self.exceptions:
+            return self.exceptions[core]
         if self._url.match(core):
             return (core,)
         pieces, start = [], 0
@@ -164,7 +188,7 @@ class EnglishTokenizer:
             if any(index in spaced for index in range(start, end - 1)):
                 continue  # it spells the exception only with the spaces left out; it has still barred what overlaps it
             _copy(tokens, spaced, position, start, joined, joined_spaced)
-            joined += self._exceptions["".join(tokens[start:end])]
+            joined += self.exceptions["".join(tokens[start:end])]
             if end - 1 in spaced:
                 joined_spaced.add(len(joined) - 1)
             position = end
@@ -227,8 +251,5 @@ def count_sentences(text: str) -> int:
 
 @cache
 def word_resources() -> Mapping[str, str]:
-    """Return what decides how words are cut: the digest of the tables and the version of Unicode's."""
-    return {
-        "english_tokenizer": sha256(_TABLES.read_bytes()).hexdigest(),
-        "unicode": unicodedata.unidata_version,
-    }
+    """Return what decides how words and lines are cut: the digests of the tables, which hold Unicode's classes, too."""
+    return {"english_tokenizer": sha256(_TABLES.read_bytes()).hexdigest(), "codepoints": codepoints_digest()}

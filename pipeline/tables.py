@@ -142,6 +142,23 @@ def read_batches(
             yield from file.read_row_group(index, columns=columns).to_batches(max_chunksize=batch_rows)
 
 
+def rows_beside(
+    path: Path, columns: Sequence[str], batches: Iterable[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield each batch with as many rows of the table at `path`, in order; it raises `IntegrityError` if that ends."""
+    found, waiting = read_batches(path, columns), read_schema(path).empty_table().select(columns)
+    for batch in batches:
+        while waiting.num_rows < batch.num_rows:
+            part = next(found, None)
+            if part is None:
+                raise IntegrityError(f"{path}: it ends before the documents that it stands beside")
+            waiting = pa.concat_tables([waiting, pa.Table.from_batches([part])])
+        if batch.num_rows:
+            (beside,) = waiting.slice(0, batch.num_rows).combine_chunks().to_batches()
+            waiting = waiting.slice(batch.num_rows)
+            yield batch, beside
+
+
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return whole columns of a table; for those that fit in memory (ids, numbers), not for text."""
     return pq.read_table(path, columns=columns, page_checksum_verification=True, use_threads=False)

@@ -5,12 +5,16 @@ measured on the text without the spans that signal `c4` removes. A column is `id
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.filters.contract import SIGNALS, Signal, TextBatch
-from headrace.filters.spans import Span, View
+from headrace.filters.spans import Span, SpanColumn, View
+from headrace.filters.utf8 import Int64s, Utf8
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.registry import make_registered
 from headrace.pipeline.schema import SPANS
@@ -72,14 +76,35 @@ def to_spans(value: Sequence[Mapping[str, Any]] | None) -> list[Span]:
 
 
 class Views:
-    """The texts of one batch of documents, and what spans on the view mean in the extracted text."""
+    """The texts of one batch of documents, and what spans on the view mean in the extracted text.
 
-    def __init__(self, texts: Sequence[str], urls: Sequence[str | None], removals: Sequence[Any] | None) -> None:
-        self._views: list[View] | None = None
+    `texts` and `urls` are columns of documents, `removals` the column of spans whose edits make the view, or None.
+    """
+
+    def __init__(self, texts: pa.Array, urls: pa.Array, removals: pa.Array | None) -> None:
+        self._texts, self._removals = texts, removals
+        utf8 = utf8_of(texts)
         if removals is not None:
-            self._views = [View.without(text, to_spans(spans)) for text, spans in zip(texts, removals, strict=True)]
-            texts = [view.text for view in self._views]
-        self.batch = TextBatch(texts, [url or "" for url in urls])
+            utf8 = self._edited(utf8, removals)
+        self.batch = TextBatch.from_utf8(*utf8, [url or "" for url in urls.to_pylist()])
+
+    def _edited(self, utf8: Utf8, removals: pa.Array) -> Utf8:
+        """Return the texts after their edits: all at once where spans are in order, as a signal's mostly are."""
+        from headrace.filters.analysis.editing import apply_in_order, are_in_order
+
+        first_span, values = list_parts(removals)
+        starts, ends = (values.field(name).to_numpy(zero_copy_only=False) for name in ("start", "end"))
+        if not are_in_order(starts, ends, first_span, utf8.offsets):
+            return Utf8.of([view.text for view in self._views])
+        replacements = utf8_of(values.field("replacement").fill_null(""))
+        return Utf8(*apply_in_order(*utf8, starts, ends, first_span, *replacements))
+
+    @cached_property
+    def _views(self) -> list[View]:
+        """Each text with its edits, as is needed to carry spans on the view back."""
+        assert self._removals is not None
+        pairs = zip(self._texts.to_pylist(), self._removals.to_pylist(), strict=True)
+        return [View.without(text, to_spans(spans)) for text, spans in pairs]
 
     def measure(self, signal: Signal) -> list[pa.Array]:
         """Return the signal's columns as Arrow arrays, spans as offsets into the extracted text."""
@@ -87,12 +112,40 @@ class Views:
         return [self._array(measured[column.name], column.kind) for column in signal.columns]
 
     def _array(self, values: Sequence[Any], kind: str) -> pa.Array:
-        if kind == "spans":
-            moved = [self._to_source(row, spans) for row, spans in enumerate(values)]
-            values = [None if spans is None else [span._asdict() for span in spans] for spans in moved]
-        return pa.array(values, ARROW_TYPES[kind], from_pandas=False)
+        if kind != "spans":
+            return pa.array(values, ARROW_TYPES[kind], from_pandas=False)
+        if isinstance(values, SpanColumn) and self._removals is None:
+            return span_array(values)
+        moved = [self._to_source(row, spans) for row, spans in enumerate(values)]
+        rows = [None if spans is None else [span._asdict() for span in spans] for spans in moved]
+        return pa.array(rows, SPANS)
 
     def _to_source(self, row: int, spans: Sequence[Span] | None) -> list[Span] | None:
-        if spans is None or self._views is None:
+        if spans is None or self._removals is None:
             return None if spans is None else list(spans)
         return self._views[row].to_source(spans)
+
+
+def utf8_of(texts: pa.Array) -> Utf8:
+    """Return a column of strings, none of them null, as bytes end to end, without copying them."""
+    if not len(texts):
+        return Utf8.of([])
+    large = texts.cast(pa.large_string())
+    _, offsets, data = large.buffers()
+    first = np.frombuffer(offsets, np.int64, len(large) + 1, large.offset * 8)
+    held = np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(0, np.uint8)
+    return Utf8(held[first[0] : first[-1]], first - first[0])
+
+
+def list_parts(lists: pa.Array) -> tuple[Int64s, pa.Array]:
+    """Return where each list of a column begins in its values (and, last, where they end), and the values."""
+    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]), lists.flatten()
+
+
+def span_array(spans: SpanColumn) -> pa.Array:
+    """Return spans as Arrow has them."""
+    labels, replacements = (pa.array(names, pa.string()) for names in zip(*spans.kinds, strict=True))
+    fields = [pa.array(spans.starts), pa.array(spans.ends), labels.take(spans.labels), replacements.take(spans.labels)]
+    values = pa.StructArray.from_arrays(fields, fields=list(SPANS.value_type))
+    return pa.ListArray.from_arrays(pa.array(spans.offsets, pa.int32()), values, type=SPANS)

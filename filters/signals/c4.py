@@ -6,21 +6,20 @@ them (where the source has none between two kept lines, the span of their break 
 stays is for rules: over the sentences that are left, and over the two marks that condemn a whole page.
 """
 
-import re
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from headrace.filters.contract import Column, TextBatch, by_column, register
-from headrace.filters.spans import Span, to_byte_offsets
-from headrace.filters.words import EnglishTokenizer, english_tokenizer, word_resources
+import numpy as np
+
+from headrace.filters.analysis.codepoints import load_codepoints
+from headrace.filters.contract import Column, TextBatch, register
+from headrace.filters.spans import SpanColumn
+from headrace.filters.utf8 import Int64s, Uint8s
+from headrace.filters.words import word_resources
 
 FAULTS = ("too_long_word", "no_terminal_punct", "too_few_words", "javascript", "policy")
-_CITATION = re.compile(r"\[\d*]|\[edit]|\[citation needed]")
-_TERMINAL = (".", "?", "!", '"', "'")
-_POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+SPAN_KINDS = (*((label, None) for label in (*FAULTS, "citation", "white_space")), ("line_break", "\n"))
 
 
 @register
@@ -56,118 +55,29 @@ class C4:
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return spans, marks and counts; all are defined for every text."""
-        tokenizer = english_tokenizer()
-        return by_column(self.columns, (self._measure(text, tokenizer) for text in batch.texts))
+        from headrace.filters.analysis.c4_lines import clean_lines
 
-    def _measure(self, text: str, tokenizer: EnglishTokenizer) -> tuple[Any, ...]:
-        faults = Counter[str]()
-        lorem = curly = False
-        num_lines = num_sentences = position = 0
-        edit = _Edit(text)
-        for raw in text.splitlines(keepends=True):
-            line = raw.strip()
-            cleaned = _CITATION.sub("", line) if self.citations else line
-            lowered = cleaned.lower()
-            fault = self._fault_of_form(line, cleaned)
-            if fault is None:
-                lorem |= "lorem ipsum" in lowered
-                fault = "javascript" if self.javascript and "javascript" in lowered else None
-                curly |= fault is None and "{" in cleaned
-                if fault is None and self.policy and any(policy in lowered for policy in _POLICIES):
-                    fault = "policy"
-            if fault is None:
-                num_sentences += tokenizer.num_sentences(cleaned)
-                edit.keep(position, raw, line, self.citations)
-            else:
-                faults[fault] += 1
-                edit.drop(position, raw, fault)
-            num_lines += 1
-            position += len(raw)
-        spans = to_byte_offsets(text, edit.spans())
-        return spans, lorem, curly, num_sentences, num_lines, *(faults[fault] for fault in FAULTS)
-
-    def _fault_of_form(self, line: str, cleaned: str) -> str | None:
-        """Return the fault that a line has whatever it says; words are counted with the citations among them."""
-        words = line.split()
-        if len(line) > self.max_word_length and any(len(word) > self.max_word_length for word in words):
-            return "too_long_word"
-        if self.terminal_punct and (not cleaned.endswith(_TERMINAL) or cleaned.endswith("...")):
-            return "no_terminal_punct"
-        return "too_few_words" if len(words) < self.min_words_per_line else None
+        options = (self.terminal_punct, self.min_words_per_line, self.max_word_length, self.citations)
+        kinds = 2 * self.javascript + 4 * self.policy
+        cleaned = clean_lines(*batch.utf8, *options, kinds, *load_codepoints())
+        spans, first_span, counts, lines, first_line, cited = cleaned
+        sentences = _count_sentences(batch, lines, first_line, *cited)
+        num_lines, lorem, curly = counts[:, len(FAULTS) :].T
+        removed = SpanColumn(first_span, spans["start"], spans["end"], spans["label"], SPAN_KINDS)
+        values = (removed, (lorem != 0).tolist(), (curly != 0).tolist(), sentences.tolist(), num_lines.tolist())
+        faults = (column.tolist() for column in counts.T[: len(FAULTS)])
+        return dict(zip((column.name for column in self.columns), (*values, *faults), strict=True))
 
 
-@dataclass
-class _Edit:
-    """An edit of lines as it is found, in offsets of characters.
+def _count_sentences(
+    batch: TextBatch, lines: Int64s, first_line: Int64s, cited: Uint8s, offsets: Int64s, texts: Int64s
+) -> Int64s:
+    """Return each text's sentences: of lines that stay as they are, and of those that lost citations."""
+    from headrace.filters.analysis.sentences import count_sentences
+    from headrace.filters.analysis.tokens import cut_words
 
-    `labels` (end, label) tile the text and say why a range would go. `kept` holds what stays, in order; a break
-    between kept lines that must become a line feed stays as a span with that replacement.
-    """
-
-    text: str
-    labels: list[tuple[int, str]] = field(default_factory=list)
-    kept: list[Span] = field(default_factory=list)
-    line_end: int | None = None
-
-    def drop(self, position: int, raw: str, fault: str) -> None:
-        """Leave the line that begins at `position` out."""
-        self._label(position + len(raw), fault)
-
-    def keep(self, position: int, raw: str, line: str, citations: bool) -> None:
-        """Keep what is left of a line without the white space around it and without citations."""
-        start = position + len(raw) - len(raw.lstrip())
-        if self.line_end is not None:
-            self.kept.append(self._line_break(self.line_end, start))
-        begin = start
-        for match in _CITATION.finditer(line) if citations else ():
-            self.kept.append(Span(begin, start + match.start(), "kept"))
-            begin = start + match.end()
-            self._label(start + match.start(), "white_space")
-            self._label(begin, "citation")
-        self.line_end = start + len(line)
-        self.kept.append(Span(begin, self.line_end, "kept"))
-        self._label(position + len(raw), "white_space")
-
-    def _label(self, end: int, label: str) -> None:
-        if self.labels and self.labels[-1][1] == label:
-            self.labels.pop()
-        if not self.labels or end > self.labels[-1][0]:
-            self.labels.append((end, label))
-
-    def _line_break(self, start: int, end: int) -> Span:
-        """Return the line feed to keep between two lines, or the break that becomes one."""
-        found = self.text.find("\n", start, end)
-        if found >= 0:
-            return Span(found, found + 1, "kept")
-        line, with_break = (self.text[start:end].splitlines(keepends)[0] for keepends in (False, True))
-        return Span(start + len(line), start + len(with_break), "line_break", "\n")
-
-    def spans(self) -> list[Span]:
-        """Return the edits: what becomes a line feed, and all that is not kept, by label."""
-        kept = self._stripped()
-        spans = [span for span in kept if span.replacement is not None]
-        ends = [end for end, _ in self.labels]
-        starts = [0, *(span.end for span in kept)]
-        stops = [*(span.start for span in kept), len(self.text)]
-        for start, stop in zip(starts, stops, strict=True):
-            index = bisect_right(ends, start)
-            while start < stop:
-                end = min(ends[index], stop)
-                spans.append(Span(start, end, self.labels[index][1]))
-                start, index = end, index + 1
-        return sorted(spans)
-
-    def _stripped(self) -> list[Span]:
-        """Return what stays when white space goes from both ends of it."""
-        kept = [span for span in self.kept if span.end > span.start]
-        while kept and not self._source(kept[0]).strip():
-            del kept[0]
-        while kept and not self._source(kept[-1]).strip():
-            del kept[-1]
-        if kept:
-            kept[0] = kept[0]._replace(start=kept[0].end - len(self._source(kept[0]).lstrip()))
-            kept[-1] = kept[-1]._replace(end=kept[-1].start + len(self._source(kept[-1]).rstrip()))
-        return kept
-
-    def _source(self, span: Span) -> str:
-        return self.text[span.start : span.end]
+    sentences: Int64s = count_sentences(batch.utf8.data, *batch.word_table, lines, first_line)
+    ranges = np.stack([offsets[:-1], offsets[1:]], axis=1)
+    of_cited = count_sentences(cited, *cut_words(cited, offsets), ranges, np.arange(len(offsets)))
+    np.add.at(sentences, texts, of_cited)
+    return sentences

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from headrace.filters.contract import Column, TextBatch, by_column, register
-from headrace.filters.punctuation import TERMINAL_PUNCTUATION
-from headrace.filters.repetition import count_duplicates
+import numpy as np
+
+from headrace.filters.analysis.codepoints import load_codepoints
+from headrace.filters.contract import Column, TextBatch, register
+from headrace.filters.counts import ratios
 from headrace.filters.words import word_resources
 
 
@@ -41,17 +43,16 @@ class FineWeb:
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; of a text without lines only `num_lines` is defined."""
-        return by_column(self.columns, map(self._measure, batch.texts, batch.words))
+        from headrace.filters.analysis.prose import count_fragments
 
-    def _measure(self, text: str, words: list[str]) -> tuple[float | None, ...]:
-        lines = [line for line in text.split("\n") if line.strip()]
-        if not lines:
-            return 0, None, None, None, None
-        num_breaks = text.count("\n")
-        return (
-            len(lines),
-            sum(line[-1] in TERMINAL_PUNCTUATION for line in lines) / len(lines),
-            sum(len(line) <= self.short_line_chars for line in lines) / len(lines),
-            count_duplicates(lines)[1] / (len(text) - num_breaks),
-            num_breaks / len(words),
+        counts = count_fragments(*batch.utf8, self.short_line_chars, *load_codepoints()).T
+        num_lines, punctuated, short, repeated, num_chars, num_breaks = counts
+        defined, num_words = num_lines > 0, np.diff(batch.word_table.first)
+        values = (
+            num_lines.tolist(),
+            ratios(punctuated, num_lines),
+            ratios(short, num_lines),
+            ratios(repeated, np.where(defined, num_chars, 0)),
+            ratios(num_breaks, np.where(defined, num_words, 0)),
         )
+        return dict(zip((column.name for column in self.columns), values, strict=True))

@@ -5,21 +5,20 @@ from the paper in places: a duplicate's characters are counted from its second o
 are of the whole text while words leave out white space.
 """
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar
 
-from headrace.filters.contract import Column, TextBatch, by_column, register
-from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL
-from headrace.filters.repetition import count_duplicates, repeated_gram_chars, top_gram_chars
+import numpy as np
+
+from headrace.filters.analysis.codepoints import load_codepoints
+from headrace.filters.contract import Column, TextBatch, register
+from headrace.filters.counts import ratios
 from headrace.filters.words import word_resources
 
 TOP_GRAMS = (2, 3, 4)
 DUPLICATE_GRAMS = (5, 6, 7, 8, 9, 10)
-_PARAGRAPH_BREAK = re.compile(r"\n{2,}")
-_LINE_BREAK = re.compile(r"\n+")
 
 
 @register
@@ -49,28 +48,23 @@ class GopherRepetition:
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and shares; of the empty text only `num_chars` is defined, of few words no top n-gram."""
-        rows = (_repetition(text, words) for text, words in zip(batch.texts, batch.words, strict=True))
-        return by_column(self.columns, rows)
+        from headrace.filters.analysis.repeats import count_repeats
 
-
-def _repetition(text: str, words: list[str]) -> tuple[float | None, ...]:
-    if not text:
-        return 0, *[None] * (4 + len(TOP_GRAMS) + len(DUPLICATE_GRAMS))
-    paragraphs = _PARAGRAPH_BREAK.split(text.strip())
-    lines = _LINE_BREAK.split(text)
-    num_paragraphs, paragraph_chars = count_duplicates(paragraphs)
-    num_lines, line_chars = count_duplicates(lines)
-    top = (top_gram_chars(words, n) for n in TOP_GRAMS)
-    repeated = (repeated_gram_chars(words, n) for n in DUPLICATE_GRAMS)
-    return (
-        len(text),
-        num_paragraphs / len(paragraphs),
-        paragraph_chars / len(text),
-        num_lines / len(lines),
-        line_chars / len(text),
-        *(None if chars is None else chars / len(text) for chars in top),
-        *(chars / len(text) for chars in repeated),
-    )
+        utf8, table = batch.utf8, batch.word_table
+        runs = np.array(TOP_GRAMS), np.array(DUPLICATE_GRAMS)
+        counts = count_repeats(*utf8, *table, *runs, *load_codepoints()).T
+        num_chars, num_paragraphs, paragraphs, paragraph_chars, num_lines, lines, line_chars, *run_chars = counts
+        defined, num_words = num_chars > 0, np.diff(table.first)
+        shortest = (*TOP_GRAMS, *[0] * len(DUPLICATE_GRAMS))
+        values = (
+            num_chars.tolist(),
+            ratios(paragraphs, np.where(defined, num_paragraphs, 0)),
+            ratios(paragraph_chars, num_chars),
+            ratios(lines, np.where(defined, num_lines, 0)),
+            ratios(line_chars, num_chars),
+            *(ratios(c, np.where(num_words >= n, num_chars, 0)) for n, c in zip(shortest, run_chars, strict=True)),
+        )
+        return dict(zip((column.name for column in self.columns), values, strict=True))
 
 
 @register
@@ -104,29 +98,28 @@ class GopherQuality:
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; a ratio to no words or no lines is undefined."""
-        stop_words = frozenset(self.stop_words)
-        rows = (_quality(text, words, stop_words) for text, words in zip(batch.texts, batch.words, strict=True))
-        return by_column(self.columns, rows)
+        from headrace.filters.analysis.prose import count_line_forms, count_marks, count_words
+
+        words = count_words(*batch.word_table, stop_word_table(self.stop_words), len(self.stop_words)).T
+        marks = count_marks(*batch.utf8).T
+        lines = count_line_forms(*batch.utf8, *load_codepoints()).T
+        values = (
+            words[0].tolist(),
+            words[1].tolist(),
+            ratios(words[2], words[1]),
+            ratios(marks[1], words[0]),
+            ratios(marks[2], words[0]),
+            ratios(lines[1], lines[0]),
+            ratios(lines[2], lines[0]),
+            ratios(words[3], words[0]),
+            words[4].tolist(),
+        )
+        return dict(zip((column.name for column in self.columns), values, strict=True))
 
 
-def _quality(text: str, words: list[str], stop_words: frozenset[str]) -> tuple[float | None, ...]:
-    counts = Counter(words)
-    lengths = [(len(word), count) for word, count in counts.items() if not PUNCTUATION_OR_TERMINAL.issuperset(word)]
-    num_non_symbol = sum(count for _, count in lengths)
-    num_alpha = sum(count for word, count in counts.items() if any(map(str.isalpha, word)))
-    lines = text.splitlines()
-    return (
-        len(words),
-        num_non_symbol,
-        _ratio(sum(length * count for length, count in lengths), num_non_symbol),
-        _ratio(text.count("#"), len(words)),
-        _ratio(text.count("...") + text.count("…"), len(words)),
-        _ratio(sum(line.lstrip().startswith(("•", "-")) for line in lines), len(lines)),
-        _ratio(sum(line.rstrip().endswith(("...", "…")) for line in lines), len(lines)),
-        _ratio(num_alpha, len(words)),
-        len(stop_words.intersection(counts)),
-    )
+@cache
+def stop_word_table(words: tuple[str, ...]) -> Any:
+    """Return a table that numbers some words by their hashes."""
+    from headrace.filters.analysis.lexicon import number_words
 
-
-def _ratio(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+    return number_words(words)

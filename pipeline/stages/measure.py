@@ -14,7 +14,7 @@ from headrace.filters.contract import Signal
 from headrace.pipeline.schema import Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import TableWriter, read_batches, same_rows, table_writers
+from headrace.pipeline.tables import TableWriter, read_batches, rows_beside, same_rows, table_writers
 from headrace.pipeline.views import RAW, Views, make_signal, side_table_schema, signal_id, span_column
 
 BATCH_ROWS = 512
@@ -87,22 +87,14 @@ def _views(task: Task, store: Store, view: str) -> Iterator[tuple[pa.RecordBatch
     batches = read_batches(documents, ["doc_id", "text", "url", "text_bytes"], batch_rows=BATCH_ROWS)
     if view == RAW:
         for batch in batches:
-            yield batch, Views(batch.column("text").to_pylist(), batch.column("url").to_pylist(), None)
+            yield batch, Views(batch.column("text"), batch.column("url"), None)
         return
     (spans_path,) = input_paths(task, store, f"signals:{view}")
-    rows = _rows(spans_path, ["doc_id", span_column(view)])
-    for batch in batches:
-        spans = [next(rows) for _ in range(batch.num_rows)]
-        same_rows(batch.column("doc_id").to_pylist(), [doc_id for doc_id, _ in spans], spans_path)
-        yield (
-            batch,
-            Views(batch.column("text").to_pylist(), batch.column("url").to_pylist(), [span for _, span in spans]),
-        )
-
-
-def _rows(path: Any, columns: list[str]) -> Iterator[tuple[Any, ...]]:
-    for batch in read_batches(path, columns):
-        yield from zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
+    column = span_column(view)
+    beside = rows_beside(spans_path, ["doc_id", column], batches)
+    for batch, spans in beside:
+        same_rows(batch.column("doc_id").to_pylist(), spans.column("doc_id").to_pylist(), spans_path)
+        yield batch, Views(batch.column("text"), batch.column("url"), spans.column(column))
 
 
 def _side_batch(batch: pa.RecordBatch, views: Views, signal: Signal, view: str) -> pa.RecordBatch:

@@ -1,0 +1,146 @@
+"""Counts that tell prose from lists and code: kinds of words, marks, and how lines begin and end."""
+
+import numpy as np
+from numba import njit
+
+from headrace.filters.analysis.codepoints import Flag
+from headrace.filters.analysis.cutting import HAS_LETTER, NON_SYMBOL
+from headrace.filters.analysis.hashing import as_key, hash_bytes, scatter
+from headrace.filters.analysis.lexicon import find_entry
+from headrace.filters.analysis.lines import (
+    count_characters,
+    ends_with_ellipsis,
+    find_break,
+    last_character,
+    skip_space,
+    trim_space,
+)
+
+_SPACE, _LINE_TERMINAL = int(Flag.SPACE), int(Flag.LINE_TERMINAL)
+_HASH, _DOT, _DASH, _LINE_FEED = ord("#"), ord("."), ord("-"), ord("\n")
+
+
+@njit(cache=True)
+def count_words(words, first_word, stop_words, num_stop_words):  # type: ignore[no-untyped-def]
+    """Return for each text: words, those that are no symbols, their characters, those with a letter, stop words.
+
+    `stop_words` is a table of hashes whose `first` numbers them; of stop words the different ones count.
+    """
+    counts = np.zeros((len(first_word) - 1, 5), np.int64)
+    seen = np.full(num_stop_words, -1, np.int64)
+    for text in range(len(first_word) - 1):
+        row = counts[text]
+        row[0] = first_word[text + 1] - first_word[text]
+        for number in range(first_word[text], first_word[text + 1]):
+            word = words[number]
+            if word.marks & NON_SYMBOL:
+                row[1] += 1
+                row[2] += np.int64(word.num_chars)
+            row[3] += (word.marks & HAS_LETTER) != 0
+            slot = find_entry(stop_words, word.hash)
+            if slot >= 0 and seen[stop_words[slot].first] != text:
+                seen[stop_words[slot].first] = text
+                row[4] += 1
+    return counts
+
+
+@njit(cache=True)
+def count_marks(data, offsets):  # type: ignore[no-untyped-def]
+    """Return for each text: characters, hash signs, ellipses (three dots, or U+2026)."""
+    counts = np.zeros((len(offsets) - 1, 3), np.int64)
+    for text in range(len(offsets) - 1):
+        dots, row = 0, counts[text]
+        for position in range(offsets[text], offsets[text + 1]):
+            byte = data[position]
+            row[0] += byte & 0xC0 != 0x80
+            if byte == _HASH:
+                row[1] += 1
+            dots = dots + 1 if byte == _DOT else 0
+            if dots == 3 or (byte == 0xE2 and data[position + 1] == 0x80 and data[position + 2] == 0xA6):
+                row[2] += 1
+                dots = 0
+    return counts
+
+
+@njit(cache=True)
+def count_line_forms(data, offsets, index, pages):  # type: ignore[no-untyped-def]
+    """Return for each text: lines, those that begin with a bullet, those that end with an ellipsis."""
+    counts = np.zeros((len(offsets) - 1, 3), np.int64)
+    for text in range(len(offsets) - 1):
+        start, row = offsets[text], counts[text]
+        while start < offsets[text + 1]:
+            end, following = find_break(data, start, offsets[text + 1])
+            begin = skip_space(data, start, end, index, pages)
+            row[0] += 1
+            row[1] += _begins_with_bullet(data, begin, end)
+            row[2] += ends_with_ellipsis(data, start, trim_space(data, start, end, index, pages))
+            start = following
+    return counts
+
+
+@njit(cache=True)
+def _begins_with_bullet(data, start, end):  # type: ignore[no-untyped-def]
+    if start >= end:
+        return False
+    bullet = end - start >= 3 and data[start] == 0xE2 and data[start + 1] == 0x80 and data[start + 2] == 0xA2
+    return data[start] == _DASH or bullet
+
+
+@njit(cache=True)
+def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ignore[no-untyped-def]
+    """Return for each text, cut at line feeds: lines that are not white space, those that end with terminal
+    punctuation, short ones, characters in those that occurred before, characters but line feeds, line feeds.
+    """
+    counts = np.zeros((len(offsets) - 1, 6), np.int64)
+    seen = np.zeros(1024, np.uint64)
+    for text in range(len(offsets) - 1):
+        row = counts[text]
+        start, stop = offsets[text], offsets[text + 1]
+        for position in range(start, stop):
+            row[5] += data[position] == _LINE_FEED
+        seen = _clean_set(seen, row[5] + 1)
+        while start <= stop:
+            end = start
+            while end < stop and data[end] != _LINE_FEED:
+                end += 1
+            num_chars = count_characters(data, start, end)
+            row[4] += num_chars
+            if skip_space(data, start, end, index, pages) < end:
+                row[0] += 1
+                row[1] += (last_character(data, start, end, index, pages)[1] & _LINE_TERMINAL) != 0
+                row[2] += num_chars <= short_line_chars
+                if _add(seen, as_key(hash_bytes(data, start, end)), row[5] + 1):
+                    row[3] += num_chars
+            start = end + 1
+    return counts
+
+
+@njit(cache=True)
+def _clean_set(table, num_keys):  # type: ignore[no-untyped-def]
+    """Return a set, emptied, with room for some keys."""
+    size = _set_size(num_keys)
+    if size > len(table):
+        return np.zeros(size, np.uint64)
+    table[:size] = np.uint64(0)
+    return table
+
+
+@njit(cache=True)
+def _set_size(num_keys):  # type: ignore[no-untyped-def]
+    size = 16
+    while size < 2 * num_keys:
+        size *= 2
+    return size
+
+
+@njit(cache=True)
+def _add(table, key, num_keys):  # type: ignore[no-untyped-def]
+    """Put a key into a set that was made for `num_keys`; return whether it was there."""
+    mask = _set_size(num_keys) - 1
+    slot = scatter(key) & mask
+    while table[slot] != 0:
+        if table[slot] == key:
+            return True
+        slot = (slot + 1) & mask
+    table[slot] = key
+    return False

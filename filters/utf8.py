@@ -1,0 +1,40 @@
+"""Texts as UTF-8 end to end in one array: what kernels read, and what Arrow holds anyway."""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Uint8s = npt.NDArray[np.uint8]
+Int64s = npt.NDArray[np.int64]
+
+
+class Utf8(NamedTuple):
+    """Text i is the bytes of `data` from offsets[i] to offsets[i + 1]; lone surrogates are three bytes each."""
+
+    data: Uint8s
+    offsets: Int64s
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Utf8":
+        """Return strings as bytes."""
+        encoded = [encode(text) for text in texts]
+        offsets = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+
+    def texts(self) -> Iterator[str]:
+        """Yield the texts as strings."""
+        for start, end in zip(self.offsets.tolist(), self.offsets[1:].tolist(), strict=False):
+            yield decode(self.data, start, end)
+
+
+def encode(text: str) -> bytes:
+    """Return a text in UTF-8."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode(data: Uint8s, start: int, end: int) -> str:
+    """Return data[start:end] as a string."""
+    return data[start:end].tobytes().decode("utf-8", "surrogatepass")
