@@ -4,35 +4,16 @@ Whether a document is held out follows from its split key alone: the canonical U
 thread, or the document's own id. Recrawls of one page and chapters of one book have one key and fall on one side.
 """
 
-import re
 from collections.abc import Iterable
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.filters.urls import canonical_url
+
 HELDOUT_UNIT = 10_000
 """Held-out shares are whole numbers of documents in this many, so that no rounding moves the border."""
-
-
-_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#@]*@)?([^/?#]*)([^?#]*)(?:\?([^#]*))?")
-"""Authority without user, path and query, after RFC 3986, appendix B; Python's own parser changes between releases."""
-
-_DEFAULT_PORTS = (":80", ":443", ":")
-
-
-def canonical_url(url: str) -> str:
-    """Return what recrawls of a page share: host without `www.`, path without a last slash, sorted query; no scheme.
-
-    What is no URL with a host is returned as it is.
-    """
-    match = _URL.match(url.strip())
-    if match is None or not match[1]:
-        return url
-    host, path, query = match[1].lower(), match[2].rstrip("/"), match[3]
-    for port in _DEFAULT_PORTS:
-        host = host.removesuffix(port)
-    return f"{host.removeprefix('www.')}{path}{'?' + '&'.join(sorted(query.split('&'))) if query else ''}"
 
 
 def split_key(url: str | None, parent: str | None, doc_id: str) -> str:

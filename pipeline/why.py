@@ -14,12 +14,12 @@ from typing import Any
 
 from headrace.filters.rules import Rule, apply_rule
 from headrace.filters.spans import Span
+from headrace.filters.urls import canonical_url
 from headrace.pipeline.errors import InputError, StoreError
 from headrace.pipeline.lock import Lock, LockedStep
 from headrace.pipeline.origins import Origin
 from headrace.pipeline.rows import find_rows, read_row
 from headrace.pipeline.schema import Manifest, Upstream
-from headrace.pipeline.split import canonical_url
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.tables import read_batches
 from headrace.pipeline.views import id_of_column, to_spans
