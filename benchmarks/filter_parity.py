@@ -23,8 +23,9 @@ from benchmarks.datatrove_reference import (
 )
 from headrace.filters.contract import TextBatch, signal_classes
 from headrace.filters.fineweb_rules import FINEWEB_RULES
+from headrace.filters.judging import failures, first_failures
 from headrace.filters.lsh import band_keys, connected_components, equal_pairs, stack_signatures
-from headrace.filters.rules import ColumnId, first_failures, parse_rule
+from headrace.filters.rules import ColumnId, parse_rule
 from headrace.filters.spans import Span, View, apply_spans
 
 Reasons = list[str | None]
@@ -101,7 +102,7 @@ def measured(name: str, texts: Sequence[str], view: str = "raw") -> dict[str, Se
 def our_reasons(groups: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Reasons:
     """Return each text's first reason to be dropped by the rules of some groups."""
     rules = [parse_rule(rule) for group in groups for rule in FINEWEB_RULES[group]]
-    return [None if index < 0 else rules[index].reason for index in first_failures(rules, columns)]
+    return [None if index < 0 else rules[index].reason for index in first_failures(failures(rules, columns))]
 
 
 def without_c4(texts: Sequence[str], removed: Sequence[Sequence[Span]]) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.rows import read_row
+from headrace.pipeline.rule_values import RuleValues
 from headrace.pipeline.schema import Ledger, Manifest
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.tables import read_batches, read_columns
@@ -205,9 +206,11 @@ def _dropped(manifest: Manifest, chain: Sequence[Manifest], store: Store, limit:
             smallest.add(values["reason"], values["doc_id"], part, row)
     texts = manifest if table == "records" else _first(chain, "documents")
     for reason, places in smallest.places():
-        rows = [(part, row, read_row(_path(manifest, part, table, store), row)) for part, row in places]
+        rows = [(part, row, read_row(store.part_path(manifest, part, table), row)) for part, row in places]
         samples = [
-            _record(values) if table == "records" else _sample(texts, part, row, values["evidence"], store)
+            _record(values)
+            if table == "records"
+            else _sample(texts, part, row, _evidence(manifest, part, row, values, store), store)
             for part, row, values in rows
         ]
         yield Dropped(manifest.name, reason, tuple(samples))
@@ -221,7 +224,7 @@ def _emptied(cut: Manifest, chain: Sequence[Manifest], store: Store, limit: int)
     written: tuple[int, set[str]] = (-1, set())
     for part, row, values in _rows(verdicts, "verdicts", ["doc_id", "kept"], store):
         if part != written[0]:
-            ids = read_columns(_path(cut, part, cut.table, store), ["doc_id"]).column(0).to_pylist()
+            ids = read_columns(store.part_path(cut, part), ["doc_id"]).column(0).to_pylist()
             written = part, set(ids)
         if values["kept"] and values["doc_id"] not in written[1]:
             smallest.add(NOTHING_LEFT, values["doc_id"], part, row)
@@ -235,23 +238,29 @@ def _rows(
     """Yield part, row number and some columns of each row of a table."""
     for part in range(len(manifest.parts)):
         row = 0
-        for batch in read_batches(_path(manifest, part, table, store), columns):
+        for batch in read_batches(store.part_path(manifest, part, table), columns):
             for values in batch.to_pylist():
                 yield part, row, values
                 row += 1
-
-
-def _path(manifest: Manifest, part: int, table: str, store: Store) -> Path:
-    return store.artifact_folder(manifest.stage, manifest.key) / manifest.parts[part].files[table].name
 
 
 def _first(chain: Sequence[Manifest], table: str) -> Manifest:
     return next(item for item in chain if item.table == table)
 
 
-def _sample(manifest: Manifest, part: int, row: int, evidence: str | None, store: Store) -> Sample:
-    values = read_row(_path(manifest, part, manifest.table, store), row, ["doc_id", "url", "text"])
-    return Sample(values["doc_id"], values["url"], _parsed(evidence), values["text"][:TEXT_START])
+def _evidence(
+    manifest: Manifest, part: int, row: int, verdict: Mapping[str, Any], store: Store
+) -> Mapping[str, Any] | None:
+    """Return what a verdict rests on: as a global step noted it, or the value that the first failed rule saw."""
+    if not verdict["failed"]:
+        return _parsed(verdict["evidence"])
+    (first,) = RuleValues(manifest, store).failed(part, row, verdict["failed"][:1])
+    return first.evidence
+
+
+def _sample(manifest: Manifest, part: int, row: int, evidence: Mapping[str, Any] | None, store: Store) -> Sample:
+    values = read_row(store.part_path(manifest, part), row, ["doc_id", "url", "text"])
+    return Sample(values["doc_id"], values["url"], evidence, values["text"][:TEXT_START])
 
 
 def _record(values: Mapping[str, Any]) -> Sample:

@@ -29,8 +29,8 @@ Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        metavar="COLUMN.KEY=VALUE",
-        help="Change one key of one rule, as in gopher_quality.num_words.min=60. Repeatable.",
+        metavar="RULE",
+        help="Change one rule, as in gopher_quality.num_words.min=60 or 'c4.num_sentences >= 3'. Repeatable.",
     ),
 ]
 Sample = Annotated[
@@ -55,7 +55,7 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
         InputError, RecipeError: see `load_recipe`.
         RuleError: a `--set` names no rule, or gives it a value that cannot be.
     """
-    from headrace.filters.rules import override_rules, parse_rule_override
+    from headrace.filters.overrides import override_rules, parse_rule_override
     from headrace.pipeline.recipe import RulesStep, load_recipe
 
     recipe = load_recipe(name)
