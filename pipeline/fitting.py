@@ -53,16 +53,21 @@ def _measure(step: MeasureStep, measured: Measured) -> None:
 
 
 def _check_rule(rule: Rule, measured: Measured) -> None:
-    if rule.in_ is None:
-        _require(rule.column, measured, ("int", "float"), "min and max compare numbers")
-    else:
-        _require(rule.column, measured, ("int", "float", "bool", "string"), "`in` compares labels, flags and numbers")
-    for column in rule.when or ():
-        if id_of_column(column):
-            _require(column, measured, ("string",), "`when` compares labels")
-        elif column not in DOCUMENTS.names:
-            known = near_miss(column, DOCUMENTS.names)
-            raise RecipeError(f"the rule over {rule.column!r} has `when` on {column!r}, no document has that{known}")
+    for bounds in rule.all_bounds:
+        if bounds.in_ is None:
+            _require(rule.column, measured, ("int", "float"), "min and max compare numbers")
+        else:
+            kinds = ("int", "float", "bool", "string")
+            _require(rule.column, measured, kinds, "`in` compares labels, flags and numbers")
+    for key, columns in (("when", rule.when), ("by", rule.by)):
+        for column in columns or ():
+            if id_of_column(column):
+                _require(column, measured, ("string",), f"`{key}` compares labels")
+            elif column not in DOCUMENTS.names:
+                known = near_miss(column, DOCUMENTS.names)
+                raise RecipeError(
+                    f"the rule over {rule.column!r} has `{key}` on {column!r}, no document has that{known}"
+                )
 
 
 def _check_minhash(step: MinHashStep, measured: Measured) -> None:

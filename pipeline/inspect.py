@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.pipeline.errors import InputError
+from headrace.pipeline.ancestry import ancestry, manifest_of
 from headrace.pipeline.rows import read_row
 from headrace.pipeline.rule_values import RuleValues
 from headrace.pipeline.schema import Ledger, Manifest
@@ -25,8 +25,6 @@ TEXT_START = 300
 
 NOTHING_LEFT = "nothing_left"
 DECIDING = ("adopt", "rules")
-MAIN_LINE = ("documents", "verdicts", "corpus")
-"""Roles that are followed first, so that steps stand in the order in which documents went through them."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,10 @@ def inspect(path: Path, num_samples: int = NUM_SAMPLES) -> Report:
         StoreError: it lies in no store, or an artifact that it was made from is gone.
         IntegrityError: a record is damaged.
     """
-    path = _manifest_of(path)
+    path = manifest_of(path)
     store = Store.containing(path)
     manifest = Manifest.load(path)
-    chain = list(_upstream(manifest, store, {}).values())
+    chain = ancestry(manifest, store)
     return Report(
         path=str(path),
         name=manifest.name,
@@ -110,25 +108,6 @@ def inspect(path: Path, num_samples: int = NUM_SAMPLES) -> Report:
         kept=tuple(_kept(chain, store, num_samples)),
         dropped=tuple(found for item in chain for found in _dropped(item, chain, store, num_samples)),
     )
-
-
-def _manifest_of(path: Path) -> Path:
-    """Return the manifest of what a person named."""
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file; name a manifest, as `headrace build` prints it")
-    found = path / MANIFEST if path.is_dir() else path if path.name == MANIFEST else path.with_name(MANIFEST)
-    if not found.exists():
-        raise InputError(f"{path}: is no part of an artifact (no {MANIFEST} beside it); name a file under artifacts/")
-    return found.absolute()
-
-
-def _upstream(manifest: Manifest, store: Store, found: dict[str, Manifest]) -> dict[str, Manifest]:
-    """Gather an artifact and all that it was made from by key, what was made first first."""
-    for item in sorted(manifest.inputs, key=lambda item: item.role not in MAIN_LINE):
-        if item.key not in found:
-            _upstream(Manifest.load(store.artifact_folder(item.stage, item.key) / MANIFEST), store, found)
-    found[manifest.key] = manifest
-    return found
 
 
 def _funnel(manifest: Manifest, store: Store) -> Funnel:

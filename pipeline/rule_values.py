@@ -9,14 +9,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import pyarrow as pa
-
 from headrace.filters.rules import Rule
-from headrace.pipeline.rows import read_row
 from headrace.pipeline.schema import Manifest
-from headrace.pipeline.store import MANIFEST, Store
-from headrace.pipeline.tables import read_columns, same_rows
-from headrace.pipeline.views import roles_of_columns
+from headrace.pipeline.side_tables import SideTables, Value
+from headrace.pipeline.store import Store
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class Failed:
     step: str
     reason: str
     column: str
-    value: int | float | bool | str | None
+    value: Value
     limits: Mapping[str, Any]
 
     @property
@@ -35,7 +31,7 @@ class Failed:
         return {"column": self.column, "value": self.value, **self.limits}
 
 
-def failed_rule(step: str, rule: Rule, values: Mapping[str, Any]) -> Failed:
+def failed_rule(step: str, rule: Rule, values: Mapping[str, Value]) -> Failed:
     """Describe how a document with these values of the rule's columns fails it."""
     bounds = rule.bounds_for(values)
     special = {name: values[name] for name in rule.by or () if bounds is not rule}
@@ -44,7 +40,7 @@ def failed_rule(step: str, rule: Rule, values: Mapping[str, Any]) -> Failed:
 
 @dataclass(frozen=True)
 class RuleValues:
-    """The rules of one artifact of verdicts, and the tables that they look at."""
+    """The rules of one artifact of verdicts, and what they saw."""
 
     manifest: Manifest
     store: Store
@@ -55,29 +51,12 @@ class RuleValues:
         return tuple(Rule.model_validate(data) for data in self.manifest.config["rules"])
 
     @cached_property
-    def _tables(self) -> dict[str, tuple[Manifest, list[str]]]:
-        """Each table that a rule looks at, by role, with the columns that are looked at."""
-        upstream = {item.role: item for item in self.manifest.inputs}
-        roles = roles_of_columns(column for rule in self.rules for column in rule.columns)
-        folders = {role: self.store.artifact_folder(upstream[role].stage, upstream[role].key) for role in roles}
-        return {role: (Manifest.load(folders[role] / MANIFEST), columns) for role, columns in roles.items()}
+    def _tables(self) -> SideTables:
+        return SideTables.of([self.manifest], self.store)
 
-    def row(self, part: int, row: int) -> dict[str, Any]:
+    def row(self, part: int, row: int) -> dict[str, Value]:
         """Return the values of one document by column."""
-        values: dict[str, Any] = {}
-        for table, columns in self._tables.values():
-            values |= read_row(self.store.part_path(table, part), row, columns)
-        return values
-
-    def columns(self, part: int, doc_ids: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
-        """Return all columns of one part; raises IntegrityError where they are not those of these documents."""
-        values: dict[str, pa.ChunkedArray] = {}
-        for table, columns in self._tables.values():
-            path = self.store.part_path(table, part)
-            found = read_columns(path, ["doc_id", *columns])
-            same_rows(doc_ids, found.column("doc_id"), path)
-            values |= {name: found.column(name) for name in columns}
-        return values
+        return self._tables.row([column for rule in self.rules for column in rule.columns], part, row)
 
     def failed(self, part: int, row: int, numbers: Sequence[int]) -> Iterator[Failed]:
         """Describe the rules of these numbers as a document fails them."""

@@ -9,6 +9,7 @@ from headrace.commands.demo import demo
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
 from headrace.commands.recipes import recipes
+from headrace.commands.rules import rules
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
 from headrace.commands.why import why
@@ -22,6 +23,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "verify": verify,
         "inspect": inspect,
         "why": why,
+        "rules": rules,
         "train": train,
         "trace": trace,
         "recipes": recipes,
