@@ -27,7 +27,8 @@ def failures(rules: Sequence[Rule], columns: Mapping[str, Values]) -> Bools:
 
     `rules` must not be empty: with no rule there is no column that could say how many rows there are.
     """
-    arrays = {name: as_array(values) for name, values in columns.items()}
+    used = {name for rule in rules for name in rule.columns}
+    arrays = {name: as_array(values) for name, values in columns.items() if name in used}
     return np.stack([~apply_rule(rule, arrays) for rule in rules], axis=1)
 
 

@@ -5,9 +5,11 @@ Left to the step itself, the question would come up hours later; and a column of
 come up at all, but leave the text as it is.
 """
 
+import json
 from collections.abc import Mapping
 
 from headrace.filters.contract import Signal
+from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
@@ -31,7 +33,9 @@ def check_steps(recipe: Recipe) -> None:
             case MeasureStep():
                 _measure(step, measured)
             case RulesStep():
-                for rule in step.rules:
+                for name in step.sets:
+                    _check_set(name, measured)
+                for rule in step.composed():
                     _check_rule(rule, measured)
             case MinHashStep():
                 _check_minhash(step, measured)
@@ -50,6 +54,24 @@ def _measure(step: MeasureStep, measured: Measured) -> None:
         signal = make_signal(spec.name, spec.options)
         signal.resources()  # asks for the model file, if it needs one
         measured[signal_id(spec.name, step.view)] = signal
+
+
+def _check_set(name: str, measured: Measured) -> None:
+    """Raise `RecipeError` with the steps that a set of rules lacks, as a recipe would write them."""
+    columns = {column for rule in load_rule_set(name).composed() for column in rule.columns}
+    missing = sorted({id_of_column(column) for column in columns} - {"", *measured})
+    if not missing:
+        return
+    views: dict[str, list[str]] = {}
+    for signal, _, view in (one.partition("@") for one in missing):
+        views.setdefault(view, []).append(signal)
+    steps = [
+        f'[[steps]] kind = "measure"{f", view = {json.dumps(view)}" if view else ""}, signals = {json.dumps(signals)}'
+        for view, signals in sorted(views.items())
+    ]
+    raise RecipeError(
+        f"the rule set {name!r} reads {', '.join(missing)}, which no step before it measures; add {' and '.join(steps)}"
+    )
 
 
 def _check_rule(rule: Rule, measured: Measured) -> None:

@@ -6,8 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.filters.contract import signal_classes
-from headrace.filters.fineweb_rules import FINEWEB_RULES
 from headrace.filters.judging import apply_rule, failures, first_failures
 from headrace.filters.overrides import override_rules, parse_rule_override
 from headrace.filters.rules import Bounds, ColumnId, Rule, RuleError, parse_rule
@@ -240,11 +238,3 @@ def test_overrides_that_cannot_be_applied(text: str, complaint: str) -> None:
     rules = [rule(min=50), rule(max=100), parse_rule({"column": "s.y", "min": 1})]
     with pytest.raises(RuleError, match=complaint):
         override_rules(rules, parse_rule_override(text))
-
-
-def test_fineweb_rules_judge_columns_that_exist() -> None:
-    for group in FINEWEB_RULES.values():
-        for data in group:
-            signal, view, column = ColumnId.parse(parse_rule(data).column)
-            assert view in ("raw", "c4")
-            assert column in [known.name for known in signal_classes()[signal]().columns]

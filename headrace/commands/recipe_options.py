@@ -60,12 +60,13 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
 
     recipe = load_recipe(name)
     steps = [step for step in recipe.steps if isinstance(step, RulesStep)]
-    rules = [rule for step in steps for rule in step.rules]
+    composed = [step.composed() for step in steps]
+    rules = [rule for group in composed for rule in group]
     for text in sets or ():
         rules = override_rules(rules, parse_rule_override(text))
-    changed = iter(rules)
+    changed, groups = iter(rules), iter(composed)
     new_steps = [
-        step.model_copy(update={"rules": [next(changed) for _ in step.rules]}) if isinstance(step, RulesStep) else step
+        step.with_rules([next(changed) for _ in next(groups)]) if isinstance(step, RulesStep) else step
         for step in recipe.steps
     ]
     return recipe.model_copy(update={"steps": new_steps})
