@@ -6,6 +6,7 @@ from types import MappingProxyType
 from headrace.commands.build import build, plan
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
+from headrace.commands.diff import diff
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
 from headrace.commands.recipes import recipes
@@ -24,6 +25,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "inspect": inspect,
         "why": why,
         "rules": rules,
+        "diff": diff,
         "train": train,
         "trace": trace,
         "recipes": recipes,
