@@ -124,15 +124,21 @@ def _side_table(stage: Measure, documents: pa.RecordBatch, random: Generator) ->
 
 
 def _values(column: Column, field: pa.Field, rules: Sequence[Rule], size: int, random: Generator) -> pa.Array:
-    """Return values of a column: within the bounds of its rules, but for one in forty, and a few undefined."""
+    """Return values of a column: within the bounds of its rules, but for a few on either side, and fewer undefined."""
     if column.kind == "bool":
         return pa.array(random.random(size) < 1 / 40)
     if column.kind not in ("int", "float"):
         return pa.nulls(size, field.type)
-    low = max((rule.min for rule in rules if rule.min is not None), default=0.0)
-    high = min((rule.max for rule in rules if rule.max is not None), default=low + 1000)
-    shares = random.beta(2, 3, size) + (random.random(size) < 1 / 40)
-    values = low + (high - low) * shares if high < low + 1000 else low + 1000 * (shares - 0.003)
+    lows = [rule.min for rule in rules if rule.min is not None]
+    highs = [rule.max for rule in rules if rule.max is not None]
+    low = max(lows, default=0.0)
+    high = min(highs, default=low + 1000)
+    values = low + (high - low) * random.beta(2, 3, size)
+    chance = random.random(size)
+    if lows:
+        values = np.where(chance < 1 / 80, low / 2, values)
+    if highs:
+        values = np.where(chance > 1 - 1 / 80, high * 2, values)
     if column.kind == "int":
         return pa.array(values.astype(np.int64))
     return pa.array(np.round(values, 9), mask=random.random(size) < 1 / 1000)

@@ -18,6 +18,9 @@ from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, s
 
 SIGNATURE = "signature"
 
+LISTED: Mapping[str, type] = {"int": int, "float": int, "bool": bool, "string": str}
+"""What `in` lists for a column of each kind."""
+
 Measured = dict[str, Signal]
 
 
@@ -79,8 +82,12 @@ def _check_rule(rule: Rule, measured: Measured) -> None:
         if bounds.in_ is None:
             _require(rule.column, measured, ("int", "float"), "min and max compare numbers")
         else:
-            kinds = ("int", "float", "bool", "string")
-            _require(rule.column, measured, kinds, "`in` compares labels, flags and numbers")
+            kind = _require(rule.column, measured, tuple(LISTED), "`in` compares labels, flags and numbers")
+            if not any(type(value) is LISTED[kind] for value in bounds.in_):
+                raise RecipeError(
+                    f"column {rule.column!r} is of kind {kind!r}, so it is none of {bounds.in_}; "
+                    "list values of that kind"
+                )
     for key, columns in (("when", rule.when), ("by", rule.by)):
         for column in columns or ():
             if id_of_column(column):
@@ -103,14 +110,15 @@ def _check_minhash(step: MinHashStep, measured: Measured) -> None:
         )
 
 
-def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) -> None:
-    """Raise `RecipeError` unless a signal measured before has a column of that id and of one of these kinds."""
+def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) -> str:
+    """Return the kind of a column; raises `RecipeError` unless one of these, of a signal that was measured before."""
     signal = _signal(id_of_column(column), measured)
     known: Mapping[str, str] = {f"{id_of_column(column)}.{item.name}": item.kind for item in signal.columns}
     if column not in known:
         raise RecipeError(f"no column {column!r}{near_miss(column, known)}; that signal has {', '.join(known)}")
     if known[column] not in kinds:
         raise RecipeError(f"column {column!r} is of kind {known[column]!r}, but {why}")
+    return known[column]
 
 
 def _signal(name: str, measured: Measured) -> Signal:
@@ -118,6 +126,7 @@ def _signal(name: str, measured: Measured) -> Signal:
         signal, _, view = name.partition("@")
         where = f' with view = "{view}"' if view else ""
         raise RecipeError(
-            f"a step reads signal {name!r}, which no step before it measures; add {signal!r} to a measure step{where}"
+            f"a step reads signal {name!r}, which no step before it measures{near_miss(name, measured)}; "
+            f"add {signal!r} to a measure step{where}"
         )
     return measured[name]

@@ -157,6 +157,32 @@ def test_a_set_says_what_must_be_measured_for_it() -> None:
     check_steps(recipe('sets = ["gopher", "c4"]', '["gopher_quality", "gopher_repetition", "c4"]'))
 
 
+@pytest.mark.parametrize(
+    ("rule", "complaint"),
+    [
+        ('column = "gopher_qality.num_words", min = 1', "(did you mean 'gopher_quality'?); add 'gopher_qality' to a"),
+        ('column = "gopher_quality.num_wrds", min = 1', "(did you mean 'gopher_quality.num_words'?)"),
+        ('column = "gopher_quality.num_words", in = ["x"]', "of kind 'int', so it is none of ['x']"),
+        ('column = "gopher_quality.num_words", in = [true]', "list values of that kind"),
+        ('column = "c4.has_lorem_ipsum", in = [0]', "of kind 'bool'"),
+        ('column = "c4.has_lorem_ipsum", min = 1', "is of kind 'bool', but min and max compare numbers"),
+        (
+            'column = "c4.num_lines", by = { source = { web = { in = ["x"] } } }',
+            "of kind 'int', so it is none of ['x']",
+        ),
+        (
+            'column = "c4.num_lines", by = { sourc = { web = { min = 1 } } }',
+            "has `by` on 'sourc', no document has that (did",
+        ),
+        ('column = "c4.num_lines", by = { "c4.num_lines" = { x = { min = 1 } } }', "but `by` compares labels"),
+    ],
+)
+def test_rules_over_what_is_not_there_name_the_near_miss(rule: str, complaint: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        check_steps(recipe(f"rules = [{{ {rule} }}]", '["gopher_quality", "c4"]'))
+    assert complaint in str(caught.value)
+
+
 def test_a_set_is_built_as_its_rules_are(tmp_path: Path) -> None:
     from tests.small_store import build_small
 
