@@ -22,10 +22,11 @@ from benchmarks.datatrove_reference import (
     reference_signature,
 )
 from headrace.filters.contract import TextBatch, signal_classes
-from headrace.filters.fineweb_rules import FINEWEB_RULES
+from headrace.filters.judging import failures, first_failures
 from headrace.filters.lsh import band_keys, connected_components, equal_pairs, stack_signatures
-from headrace.filters.rules import ColumnId, first_failures, parse_rule
+from headrace.filters.rules import ColumnId, Rule
 from headrace.filters.spans import Span, View, apply_spans
+from headrace.pipeline.recipe import RulesStep, load_recipe
 
 Reasons = list[str | None]
 
@@ -98,10 +99,19 @@ def measured(name: str, texts: Sequence[str], view: str = "raw") -> dict[str, Se
     return {str(ColumnId(name, view, column)): column_values for column, column_values in values.items()}
 
 
+def fineweb_rules() -> dict[str, list[Rule]]:
+    """Return the rules of the recipe that follows FineWeb, by the signal that they judge: one of datatrove's blocks."""
+    steps = [step for step in load_recipe("web-en").steps if isinstance(step, RulesStep)]
+    groups: dict[str, list[Rule]] = {}
+    for rule in (rule for step in steps for rule in step.composed()):
+        groups.setdefault(ColumnId.parse(rule.column).signal, []).append(rule)
+    return groups
+
+
 def our_reasons(groups: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Reasons:
     """Return each text's first reason to be dropped by the rules of some groups."""
-    rules = [parse_rule(rule) for group in groups for rule in FINEWEB_RULES[group]]
-    return [None if index < 0 else rules[index].reason for index in first_failures(rules, columns)]
+    rules = [rule for group in groups for rule in fineweb_rules()[group]]
+    return [None if index < 0 else rules[index].reason for index in first_failures(failures(rules, columns))]
 
 
 def without_c4(texts: Sequence[str], removed: Sequence[Sequence[Span]]) -> list[str]:
@@ -111,7 +121,7 @@ def without_c4(texts: Sequence[str], removed: Sequence[Sequence[Span]]) -> list[
 
 def compare_filters(texts: Sequence[str]) -> Iterator[Comparison]:
     """Compare each filter alone on the same texts, C4's edit where both keep the page, and the chain."""
-    groups = tuple(FINEWEB_RULES)
+    groups = tuple(fineweb_rules())
     alone, chained, edited = _reference_reasons(texts)
     columns: dict[str, Sequence[Any]] = {}
     for name in groups:

@@ -2,30 +2,25 @@
 
 A rule looks at one column. It passes where the value lies between `min` and `max` (both inclusive unless opened by
 `min_open` or `max_open`) or, for labels and flags, is one of `in`. An undefined value is decided by `on_null` alone.
-`when` limits a rule to documents whose other columns hold given values; the rest pass. Column ids are
-`signal.column` on the extracted text and `signal@view.column` on a view of it; `when` may also name a document's own
-column (`source`).
+`when` limits a rule to documents whose other columns hold given values; the rest pass. `by` gives documents with a
+certain value in one other column bounds of their own, in place of the rule's. Column ids are `signal.column` on the
+extracted text and `signal@view.column` on a view of it; `when` and `by` may also name a document's own column
+(`source`). `filters.judging` applies rules to columns.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 RAW_VIEW = "raw"
 _NAME = r"[a-z][a-z0-9_]*"
 _COLUMN_ID = re.compile(rf"(?P<signal>{_NAME})(?:@(?P<view>{_NAME}))?\.(?P<column>{_NAME})")
 _DOCUMENT_COLUMN = re.compile(_NAME)
-_OVERRIDE = re.compile(r"(?P<column>.+)\.(?P<key>[A-Za-z_]+)=(?P<value>.*)", re.DOTALL)
-
-Bools = npt.NDArray[np.bool_]
 
 
 class RuleError(ValueError):
@@ -51,19 +46,56 @@ class ColumnId(NamedTuple):
         return f"{self.signal}{'' if self.view == RAW_VIEW else '@' + self.view}.{self.column}"
 
 
-class Rule(BaseModel):
-    """One decision over one column; `min` and `max`, or `in` (in code: `in_`), say what is kept."""
+class Bounds(BaseModel):
+    """What is allowed: `min` and `max`, or `in` (in code: `in_`); without any of them everything is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
-    column: str
     min: float | None = Field(default=None, allow_inf_nan=False)
     max: float | None = Field(default=None, allow_inf_nan=False)
     min_open: bool = False
     max_open: bool = False
     in_: list[str | int | bool] | None = Field(default=None, alias="in", min_length=1)
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Bounds:
+        if (self.min is not None or self.max is not None) and self.in_ is not None:
+            raise ValueError("give either bounds (min, max) or a list (in), and not both")
+        if self.min_open > (self.min is not None) or self.max_open > (self.max is not None):
+            raise ValueError("min_open and max_open open a bound that is given; here it is not")
+        if self.min is not None and self.max is not None:
+            if self.min > self.max:
+                raise ValueError(f"min ({self.min}) is above max ({self.max}), so nothing could pass")
+            if self.min == self.max and (self.min_open or self.max_open):
+                raise ValueError(f"the open range at {self.min} is empty, so nothing could pass")
+        return self
+
+    @property
+    def unbounded(self) -> bool:
+        """Whether everything is allowed."""
+        return self.min is None and self.max is None and self.in_ is None
+
+    def limits(self) -> dict[str, Any]:
+        """Return the bounds that are given, by the keys of a recipe."""
+        names = ("min", "max", "min_open", "max_open", "in")
+        given = self.model_dump(by_alias=True, exclude_defaults=True)
+        return {name: given[name] for name in names if name in given}
+
+    def __str__(self) -> str:
+        if self.in_ is not None:
+            return f"in {', '.join(map(str, self.in_))}"
+        low = f"{'>' if self.min_open else '>='} {self.min:g}" if self.min is not None else ""
+        high = f"{'<' if self.max_open else '<='} {self.max:g}" if self.max is not None else ""
+        return " and ".join(filter(None, (low, high))) or "anything"
+
+
+class Rule(Bounds):
+    """One decision over one column; `min` and `max`, or `in` (in code: `in_`), say what is kept."""
+
+    column: str
     on_null: Literal["keep", "drop"] = "drop"
     when: dict[str, str | list[str]] | None = None
+    by: dict[str, dict[str, Bounds]] | None = None
     reason: str = Field(default="", min_length=1)
 
     @field_validator("column")
@@ -82,6 +114,18 @@ class Rule(BaseModel):
                 raise ValueError(f"{column} accepts no value, so the rule would never apply")
         return value
 
+    @field_validator("by")
+    @classmethod
+    def _check_by(cls, value: dict[str, dict[str, Bounds]] | None) -> dict[str, dict[str, Bounds]] | None:
+        if value is not None and len(value) != 1:
+            raise ValueError(f"by looks at one column, here it names {len(value)}")
+        for column, bounds in (value or {}).items():
+            if not _DOCUMENT_COLUMN.fullmatch(column):
+                ColumnId.parse(column)
+            if not bounds:
+                raise ValueError(f"{column} has no value with bounds of its own")
+        return value
+
     @model_validator(mode="before")
     @classmethod
     def _name_reason(cls, data: Any) -> Any:
@@ -90,23 +134,32 @@ class Rule(BaseModel):
         return data
 
     @model_validator(mode="after")
-    def _check_bounds(self) -> Rule:
-        bounded = self.min is not None or self.max is not None
-        if bounded == (self.in_ is not None):
+    def _check_decides(self) -> Rule:
+        if self.unbounded and self.by is None:
             raise ValueError("give either bounds (min, max) or a list (in), and not both")
-        if self.min_open > (self.min is not None) or self.max_open > (self.max is not None):
-            raise ValueError("min_open and max_open open a bound that is given; here it is not")
-        if self.min is not None and self.max is not None:
-            if self.min > self.max:
-                raise ValueError(f"min ({self.min}) is above max ({self.max}), so nothing could pass")
-            if self.min == self.max and (self.min_open or self.max_open):
-                raise ValueError(f"the open range at {self.min} is empty, so nothing could pass")
         return self
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Every column id that judging reads, the judged one first."""
-        return (self.column, *(self.when or {}))
+        return (self.column, *(self.when or {}), *(self.by or {}))
+
+    @property
+    def all_bounds(self) -> list[Bounds]:
+        """The rule's own bounds, if it has any, and those of `by`."""
+        special = [bounds for labels in (self.by or {}).values() for bounds in labels.values()]
+        return [bounds for bounds in (self, *special) if not bounds.unbounded]
+
+    def bounds_for(self, values: Mapping[str, Any]) -> Bounds:
+        """Return the bounds that judge a document, given the values of its columns by id."""
+        return next((labels[values[name]] for name, labels in (self.by or {}).items() if values[name] in labels), self)
+
+    def applies_to(self, values: Mapping[str, Any]) -> bool:
+        """Tell whether the rule judges a document at all, given the values of its columns by id."""
+        return all(
+            values[name] in ([accepted] if isinstance(accepted, str) else accepted)
+            for name, accepted in (self.when or {}).items()
+        )
 
 
 def parse_rule(data: Mapping[str, Any]) -> Rule:
@@ -127,7 +180,9 @@ def near_miss(name: str, known: Iterable[str]) -> str:
 def _explain(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"][:1])
     if problem["type"] == "extra_forbidden":
-        return f"unknown key {key!r}{near_miss(key, rule_keys())}"
+        inner = problem["loc"][-1]
+        keys = rule_keys() if len(problem["loc"]) == 1 else bound_keys()
+        return f"unknown key {inner!r}{near_miss(inner, keys)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key}: {message}, not {problem['input']!r}" if key else message
 
@@ -137,126 +192,11 @@ def rule_keys() -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in Rule.model_fields.items())
 
 
-def apply_rule(rule: Rule, columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> Bools:
-    """Return one flag per row: True where the row passes.
-
-    `columns` maps each id of `rule.columns` to its values, None where undefined.
-
-    Raises:
-        RuleError: a column is absent, holds NaN, or holds another type than the rule compares with.
-    """
-    missing = [column for column in rule.columns if column not in columns]
-    if missing:
-        raise RuleError(f"rule over {rule.column!r}: no column {missing[0]!r}{near_miss(missing[0], columns)}")
-    values = columns[rule.column]
-    passes = _inside(rule, values) if rule.in_ is None else _among(rule.in_, rule.on_null, values)
-    for column, accepted in (rule.when or {}).items():
-        wanted = {accepted} if isinstance(accepted, str) else set(accepted)
-        passes |= np.fromiter((value not in wanted for value in columns[column]), bool, len(values))
-    return passes
+def bound_keys() -> tuple[str, ...]:
+    """Return the keys of bounds as recipes write them."""
+    return tuple(field.alias or name for name, field in Bounds.model_fields.items())
 
 
-def first_failures(rules: Sequence[Rule], columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Return per row the index of the first rule (in the given order) that drops it, or -1 where all pass.
-
-    `rules` must not be empty: with no rule there is no column that could say how many rows there are.
-    """
-    failures = np.full(len(columns[rules[0].column]), -1, dtype=np.int64)
-    for index, rule in enumerate(rules):
-        failures[(failures == -1) & ~apply_rule(rule, columns)] = index
-    return failures
-
-
-def _inside(rule: Rule, values: Sequence[Any] | npt.NDArray[Any]) -> Bools:
-    numbers, defined = _as_numbers(rule.column, values)
-    passes = np.ones(len(numbers), dtype=bool)
-    if rule.min is not None:
-        passes &= numbers > rule.min if rule.min_open else numbers >= rule.min
-    if rule.max is not None:
-        passes &= numbers < rule.max if rule.max_open else numbers <= rule.max
-    return np.where(defined, passes, rule.on_null == "keep")
-
-
-def _as_numbers(column: str, values: Sequence[Any] | npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Bools]:
-    """Return values as numbers (any where undefined) and where they are defined; integers stay exact."""
-    array = np.asarray(values) if len(values) else np.zeros(0)
-    defined = np.ones(len(array), dtype=bool)
-    if array.dtype == object:
-        defined = np.fromiter((value is not None for value in values), bool, len(values))
-        stand_in = next((value for value in values if value is not None), 0)  # of the same type, so flags stay flags
-        array = np.asarray([stand_in if value is None else value for value in values])
-    if array.dtype.kind not in "iuf":
-        raise RuleError(f"column {column!r} holds no numbers, so min and max cannot judge it; use `in`")
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise RuleError(f"column {column!r} holds NaN; an undefined value is null")
-    return array, defined
-
-
-def _among(accepted: Sequence[Any], on_null: str, values: Sequence[Any] | npt.NDArray[Any]) -> Bools:
-    listed = values.tolist() if isinstance(values, np.ndarray) else values
-    wanted = {(isinstance(value, bool), value) for value in accepted}  # 1 and True are equal, but not the same label
-    keep_null = on_null == "keep"
-    passes = (keep_null if v is None else (isinstance(v, bool), v) in wanted for v in listed)
-    return np.fromiter(passes, bool, len(listed))
-
-
-class RuleOverride(NamedTuple):
-    """One `--set COLUMN.KEY=VALUE`: a new value for one key of a rule."""
-
-    column: str
-    key: str
-    value: Any
-
-
-def parse_rule_override(text: str) -> RuleOverride:
-    """Read `COLUMN.KEY=VALUE`, e.g. `gopher_quality.num_words.min=60` or `fineweb@c4.line_punct_ratio.min=0.1`.
-
-    VALUE is a TOML value (`0.3`, `true`, `["en", "de"]`), a bare word for a string, or `none` to take the key away.
-    Raises RuleError, for an unknown key with the key that was probably meant.
-    """
-    match = _OVERRIDE.fullmatch(text)
-    if match is None:
-        raise RuleError(f"{text!r} is no override; write COLUMN.KEY=VALUE, as in gopher_quality.num_words.min=60")
-    column = str(ColumnId.parse(match["column"]))
-    if match["key"] not in rule_keys() or match["key"] == "column":
-        keys = [key for key in rule_keys() if key != "column"]
-        raise RuleError(
-            f"{text!r}: a rule has no key {match['key']!r}{near_miss(match['key'], keys)}; it has {', '.join(keys)}"
-        )
-    return RuleOverride(column, match["key"], _parse_value(match["value"].strip()))
-
-
-def _parse_value(text: str) -> Any:
-    if text == "none":
-        return None
-    try:
-        (value,) = tomllib.loads(f"value = {text}").values()
-        return value
-    except ValueError:
-        if re.fullmatch(r"[A-Za-z_][\w-]*", text):
-            return text
-        raise RuleError(f"{text!r} is neither a TOML value nor a bare word") from None
-
-
-def override_rules(rules: Sequence[Rule], override: RuleOverride) -> list[Rule]:
-    """Return the rules with one key of one rule replaced.
-
-    Of several rules over the column, the one that already has the key is meant.
-
-    Raises:
-        RuleError: no rule judges the column, more than one could be meant, or the new value cannot be.
-    """
-    over = [i for i, rule in enumerate(rules) if rule.column == override.column]
-    if not over:
-        known = dict.fromkeys(rule.column for rule in rules)
-        raise RuleError(f"no rule judges {override.column!r}{near_miss(override.column, known)}")
-    meant = [i for i in over if len(over) == 1 or override.key in _given(rules[i])]
-    if len(meant) != 1:
-        raise RuleError(f"{len(over)} rules judge {override.column!r}; {override.key} does not say which one is meant")
-    data = {**_given(rules[meant[0]]), override.key: override.value}
-    changed = parse_rule({key: value for key, value in data.items() if value is not None})
-    return [changed if i == meant[0] else rule for i, rule in enumerate(rules)]
-
-
-def _given(rule: Rule) -> dict[str, Any]:
+def given_keys(rule: Rule) -> dict[str, Any]:
+    """Return a rule as a recipe would write it, defaults left out."""
     return rule.model_dump(by_alias=True, exclude_defaults=True)

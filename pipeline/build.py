@@ -152,7 +152,7 @@ class _Walker:
                     yield from self._measure(step)
                 case RulesStep():
                     rules = tuple(
-                        rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in step.rules
+                        rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in step.composed()
                     )
                     yield from self._one(f"rules {step.name or number}", "verdicts", Rules(rules=rules))
                 case MinHashStep():

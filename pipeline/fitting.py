@@ -5,9 +5,11 @@ Left to the step itself, the question would come up hours later; and a column of
 come up at all, but leave the text as it is.
 """
 
+import json
 from collections.abc import Mapping
 
 from headrace.filters.contract import Signal
+from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
@@ -15,6 +17,9 @@ from headrace.pipeline.schema import DOCUMENTS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
 
 SIGNATURE = "signature"
+
+LISTED: Mapping[str, type] = {"int": int, "float": int, "bool": bool, "string": str}
+"""What `in` lists for a column of each kind."""
 
 Measured = dict[str, Signal]
 
@@ -31,7 +36,9 @@ def check_steps(recipe: Recipe) -> None:
             case MeasureStep():
                 _measure(step, measured)
             case RulesStep():
-                for rule in step.rules:
+                for name in step.sets:
+                    _check_set(name, measured)
+                for rule in step.composed():
                     _check_rule(rule, measured)
             case MinHashStep():
                 _check_minhash(step, measured)
@@ -52,17 +59,44 @@ def _measure(step: MeasureStep, measured: Measured) -> None:
         measured[signal_id(spec.name, step.view)] = signal
 
 
+def _check_set(name: str, measured: Measured) -> None:
+    """Raise `RecipeError` with the steps that a set of rules lacks, as a recipe would write them."""
+    columns = {column for rule in load_rule_set(name).composed() for column in rule.columns}
+    missing = sorted({id_of_column(column) for column in columns} - {"", *measured})
+    if not missing:
+        return
+    views: dict[str, list[str]] = {}
+    for signal, _, view in (one.partition("@") for one in missing):
+        views.setdefault(view, []).append(signal)
+    steps = [
+        f'[[steps]] kind = "measure"{f", view = {json.dumps(view)}" if view else ""}, signals = {json.dumps(signals)}'
+        for view, signals in sorted(views.items())
+    ]
+    raise RecipeError(
+        f"the rule set {name!r} reads {', '.join(missing)}, which no step before it measures; add {' and '.join(steps)}"
+    )
+
+
 def _check_rule(rule: Rule, measured: Measured) -> None:
-    if rule.in_ is None:
-        _require(rule.column, measured, ("int", "float"), "min and max compare numbers")
-    else:
-        _require(rule.column, measured, ("int", "float", "bool", "string"), "`in` compares labels, flags and numbers")
-    for column in rule.when or ():
-        if id_of_column(column):
-            _require(column, measured, ("string",), "`when` compares labels")
-        elif column not in DOCUMENTS.names:
-            known = near_miss(column, DOCUMENTS.names)
-            raise RecipeError(f"the rule over {rule.column!r} has `when` on {column!r}, no document has that{known}")
+    for bounds in rule.all_bounds:
+        if bounds.in_ is None:
+            _require(rule.column, measured, ("int", "float"), "min and max compare numbers")
+        else:
+            kind = _require(rule.column, measured, tuple(LISTED), "`in` compares labels, flags and numbers")
+            if not any(type(value) is LISTED[kind] for value in bounds.in_):
+                raise RecipeError(
+                    f"column {rule.column!r} is of kind {kind!r}, so it is none of {bounds.in_}; "
+                    "list values of that kind"
+                )
+    for key, columns in (("when", rule.when), ("by", rule.by)):
+        for column in columns or ():
+            if id_of_column(column):
+                _require(column, measured, ("string",), f"`{key}` compares labels")
+            elif column not in DOCUMENTS.names:
+                known = near_miss(column, DOCUMENTS.names)
+                raise RecipeError(
+                    f"the rule over {rule.column!r} has `{key}` on {column!r}, no document has that{known}"
+                )
 
 
 def _check_minhash(step: MinHashStep, measured: Measured) -> None:
@@ -76,14 +110,15 @@ def _check_minhash(step: MinHashStep, measured: Measured) -> None:
         )
 
 
-def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) -> None:
-    """Raise `RecipeError` unless a signal measured before has a column of that id and of one of these kinds."""
+def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) -> str:
+    """Return the kind of a column; raises `RecipeError` unless one of these, of a signal that was measured before."""
     signal = _signal(id_of_column(column), measured)
     known: Mapping[str, str] = {f"{id_of_column(column)}.{item.name}": item.kind for item in signal.columns}
     if column not in known:
         raise RecipeError(f"no column {column!r}{near_miss(column, known)}; that signal has {', '.join(known)}")
     if known[column] not in kinds:
         raise RecipeError(f"column {column!r} is of kind {known[column]!r}, but {why}")
+    return known[column]
 
 
 def _signal(name: str, measured: Measured) -> Signal:
@@ -91,6 +126,7 @@ def _signal(name: str, measured: Measured) -> Signal:
         signal, _, view = name.partition("@")
         where = f' with view = "{view}"' if view else ""
         raise RecipeError(
-            f"a step reads signal {name!r}, which no step before it measures; add {signal!r} to a measure step{where}"
+            f"a step reads signal {name!r}, which no step before it measures{near_miss(name, measured)}; "
+            f"add {signal!r} to a measure step{where}"
         )
     return measured[name]

@@ -17,13 +17,18 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from headrace.pipeline.errors import UnstableValueError
+from headrace.pipeline.row_digests import digest_rows
 
 _PRIME = 2**255 - 19
 _BASE = int.from_bytes(hashlib.sha256(b"headrace row fold 1").digest(), "big") % _PRIME
@@ -142,12 +147,40 @@ def content_fields(schema: pa.Schema) -> list[pa.Field]:
 def fold_batch(batch: pa.RecordBatch) -> Fold:
     """Return the fold of a batch's rows, location columns left out."""
     fields = content_fields(batch.schema)
-    columns = [_encode_column(batch.column(field.name), field.type) for field in fields]
-    value = 0
-    for row in zip(*columns, strict=True):
-        digest = hashlib.sha256(b"".join(row)).digest()
-        value = (value * _BASE + int.from_bytes(digest, "big")) % _PRIME
-    return Fold(batch.num_rows, value)
+    digests = digest_rows([batch.column(field.name) for field in fields])
+    if digests is None:
+        columns = [_encode_column(batch.column(field.name), field.type) for field in fields]
+        digests = b"".join([hashlib.sha256(b"".join(row)).digest() for row in zip(*columns, strict=True)])
+    total = Fold()
+    for start in range(0, len(digests), _FOLDED_ROWS * _DIGEST_BYTES):
+        total += _fold_digests(digests[start : start + _FOLDED_ROWS * _DIGEST_BYTES])
+    return total
+
+
+_DIGEST_BYTES = 32
+_LIMBS, _LIMB_BITS = 16, 16
+_FOLDED_ROWS = 4096
+"""Rows folded at once: sums of so many products of two limbs of 16 bits are below 2^53, so exact in any order."""
+
+
+def _fold_digests(digests: bytes) -> Fold:
+    """Return the fold of some rows' digests: one product of matrices, of their limbs and of those of powers of R."""
+    limbs = _limbs(digests)
+    sums = limbs.T @ _powers()[-len(limbs) :]
+    value = sum(int(sums[i, j]) << _LIMB_BITS * (2 * _LIMBS - 2 - i - j) for i in range(_LIMBS) for j in range(_LIMBS))
+    return Fold(len(limbs), value % _PRIME)
+
+
+@cache
+def _powers() -> NDArray[np.float64]:
+    """Return the limbs of R^n for n from `_FOLDED_ROWS` - 1 down to 0."""
+    powers = accumulate(range(1, _FOLDED_ROWS), lambda power, _: power * _BASE % _PRIME, initial=1)
+    return _limbs(b"".join(power.to_bytes(_DIGEST_BYTES, "big") for power in reversed(list(powers))))
+
+
+def _limbs(numbers: bytes) -> NDArray[np.float64]:
+    """Return numbers of 32 bytes, big-endian, as lines of limbs, the highest first."""
+    return np.frombuffer(numbers, ">u2").reshape(-1, _LIMBS).astype(np.float64)
 
 
 def fold_batches(batches: Iterable[pa.RecordBatch]) -> Fold:

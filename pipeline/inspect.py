@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.pipeline.errors import InputError
+from headrace.pipeline.ancestry import ancestry, manifest_of
 from headrace.pipeline.rows import read_row
+from headrace.pipeline.rule_values import RuleValues
 from headrace.pipeline.schema import Ledger, Manifest
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.tables import read_batches, read_columns
@@ -24,8 +25,6 @@ TEXT_START = 300
 
 NOTHING_LEFT = "nothing_left"
 DECIDING = ("adopt", "rules")
-MAIN_LINE = ("documents", "verdicts", "corpus")
-"""Roles that are followed first, so that steps stand in the order in which documents went through them."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,10 @@ def inspect(path: Path, num_samples: int = NUM_SAMPLES) -> Report:
         StoreError: it lies in no store, or an artifact that it was made from is gone.
         IntegrityError: a record is damaged.
     """
-    path = _manifest_of(path)
+    path = manifest_of(path)
     store = Store.containing(path)
     manifest = Manifest.load(path)
-    chain = list(_upstream(manifest, store, {}).values())
+    chain = ancestry(manifest, store)
     return Report(
         path=str(path),
         name=manifest.name,
@@ -109,25 +108,6 @@ def inspect(path: Path, num_samples: int = NUM_SAMPLES) -> Report:
         kept=tuple(_kept(chain, store, num_samples)),
         dropped=tuple(found for item in chain for found in _dropped(item, chain, store, num_samples)),
     )
-
-
-def _manifest_of(path: Path) -> Path:
-    """Return the manifest of what a person named."""
-    if not path.exists():
-        raise InputError(f"{path}: there is no such file; name a manifest, as `headrace build` prints it")
-    found = path / MANIFEST if path.is_dir() else path if path.name == MANIFEST else path.with_name(MANIFEST)
-    if not found.exists():
-        raise InputError(f"{path}: is no part of an artifact (no {MANIFEST} beside it); name a file under artifacts/")
-    return found.absolute()
-
-
-def _upstream(manifest: Manifest, store: Store, found: dict[str, Manifest]) -> dict[str, Manifest]:
-    """Gather an artifact and all that it was made from by key, what was made first first."""
-    for item in sorted(manifest.inputs, key=lambda item: item.role not in MAIN_LINE):
-        if item.key not in found:
-            _upstream(Manifest.load(store.artifact_folder(item.stage, item.key) / MANIFEST), store, found)
-    found[manifest.key] = manifest
-    return found
 
 
 def _funnel(manifest: Manifest, store: Store) -> Funnel:
@@ -205,9 +185,11 @@ def _dropped(manifest: Manifest, chain: Sequence[Manifest], store: Store, limit:
             smallest.add(values["reason"], values["doc_id"], part, row)
     texts = manifest if table == "records" else _first(chain, "documents")
     for reason, places in smallest.places():
-        rows = [(part, row, read_row(_path(manifest, part, table, store), row)) for part, row in places]
+        rows = [(part, row, read_row(store.part_path(manifest, part, table), row)) for part, row in places]
         samples = [
-            _record(values) if table == "records" else _sample(texts, part, row, values["evidence"], store)
+            _record(values)
+            if table == "records"
+            else _sample(texts, part, row, _evidence(manifest, part, row, values, store), store)
             for part, row, values in rows
         ]
         yield Dropped(manifest.name, reason, tuple(samples))
@@ -221,7 +203,7 @@ def _emptied(cut: Manifest, chain: Sequence[Manifest], store: Store, limit: int)
     written: tuple[int, set[str]] = (-1, set())
     for part, row, values in _rows(verdicts, "verdicts", ["doc_id", "kept"], store):
         if part != written[0]:
-            ids = read_columns(_path(cut, part, cut.table, store), ["doc_id"]).column(0).to_pylist()
+            ids = read_columns(store.part_path(cut, part), ["doc_id"]).column(0).to_pylist()
             written = part, set(ids)
         if values["kept"] and values["doc_id"] not in written[1]:
             smallest.add(NOTHING_LEFT, values["doc_id"], part, row)
@@ -235,23 +217,29 @@ def _rows(
     """Yield part, row number and some columns of each row of a table."""
     for part in range(len(manifest.parts)):
         row = 0
-        for batch in read_batches(_path(manifest, part, table, store), columns):
+        for batch in read_batches(store.part_path(manifest, part, table), columns):
             for values in batch.to_pylist():
                 yield part, row, values
                 row += 1
-
-
-def _path(manifest: Manifest, part: int, table: str, store: Store) -> Path:
-    return store.artifact_folder(manifest.stage, manifest.key) / manifest.parts[part].files[table].name
 
 
 def _first(chain: Sequence[Manifest], table: str) -> Manifest:
     return next(item for item in chain if item.table == table)
 
 
-def _sample(manifest: Manifest, part: int, row: int, evidence: str | None, store: Store) -> Sample:
-    values = read_row(_path(manifest, part, manifest.table, store), row, ["doc_id", "url", "text"])
-    return Sample(values["doc_id"], values["url"], _parsed(evidence), values["text"][:TEXT_START])
+def _evidence(
+    manifest: Manifest, part: int, row: int, verdict: Mapping[str, Any], store: Store
+) -> Mapping[str, Any] | None:
+    """Return what a verdict rests on: as a global step noted it, or the value that the first failed rule saw."""
+    if not verdict["failed"]:
+        return _parsed(verdict["evidence"])
+    (first,) = RuleValues(manifest, store).failed(part, row, verdict["failed"][:1])
+    return first.evidence
+
+
+def _sample(manifest: Manifest, part: int, row: int, evidence: Mapping[str, Any] | None, store: Store) -> Sample:
+    values = read_row(store.part_path(manifest, part), row, ["doc_id", "url", "text"])
+    return Sample(values["doc_id"], values["url"], evidence, values["text"][:TEXT_START])
 
 
 def _record(values: Mapping[str, Any]) -> Sample:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headrace.filters.named_rules import Tables, compose_rules
 from headrace.filters.rules import Rule
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.schema import SCHEMA_VERSION
@@ -54,11 +55,31 @@ class MeasureStep(Section):
 
 
 class RulesStep(Section):
-    """Drops documents by rules, in order; the first that a document fails names the reason."""
+    """Drops documents by rules, in order; the first that a document fails names the reason.
+
+    Rules are those of named sets, then own ones; `by` gives labels bounds of their own, `set` changes single keys.
+    """
 
     kind: Literal["rules"]
     name: str | None = Field(default=None, pattern=NAME)
-    rules: list[Rule] = Field(min_length=1)
+    sets: list[str] = []
+    rules: list[Rule] = []
+    by: Tables = {}
+    set: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> "RulesStep":
+        if not self.composed():
+            raise ValueError("a step of rules has none; give sets, rules, or both")
+        return self
+
+    def composed(self) -> list[Rule]:
+        """Return the rules that the step asks, in order; raises RuleError where they do not fit together."""
+        return compose_rules(self.sets, self.rules, self.by, self.set)
+
+    def with_rules(self, rules: list[Rule]) -> "RulesStep":
+        """Return the same step with these rules and no others."""
+        return self.model_copy(update={"sets": [], "rules": rules, "by": {}, "set": {}})
 
 
 class MinHashStep(Section):

@@ -67,6 +67,7 @@ VERDICTS = pa.schema(
         ("doc_id", pa.string()),
         ("kept", pa.bool_()),
         ("reason", pa.string()),
+        ("failed", pa.list_(pa.int16())),
         ("evidence", pa.string()),
         ("survivor", pa.string()),
         ("cluster", pa.string()),
@@ -74,7 +75,8 @@ VERDICTS = pa.schema(
         ("text_bytes", pa.int64()),
     ]
 )
-"""One row a document, in the rows' order. `kept` is null where an earlier stage had dropped the document."""
+"""One row a document, in the rows' order. `kept` is null where an earlier stage had dropped the document; `failed` are
+the numbers of all rules that it fails, of those in the manifest's config, and null where no rules were asked."""
 
 FINDINGS = pa.schema(
     [

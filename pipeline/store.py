@@ -81,6 +81,11 @@ class Store:
         """Return the folder of an artifact."""
         return self.root / "artifacts" / stage / key
 
+    def part_path(self, manifest: Manifest, part: int, table: str | None = None) -> Path:
+        """Return where a part of an artifact lies; of its main table if none is named."""
+        file = manifest.parts[part].files[table or manifest.table]
+        return self.artifact_folder(manifest.stage, manifest.key) / file.name
+
     def relative(self, path: Path) -> str:
         """Return a path inside the store as it is written into records."""
         return path.relative_to(self.root).as_posix()

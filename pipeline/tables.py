@@ -165,7 +165,10 @@ def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def same_rows(expected: Sequence[str], found: Sequence[str], path: Path) -> None:
-    """Raise `IntegrityError` unless two tables that are joined by position hold the same documents."""
+    """Raise `IntegrityError` unless two tables that are joined by position hold the same documents.
+
+    Both are lists, or both Arrow columns.
+    """
     if expected == found:
         return
     for row, (left, right) in enumerate(zip(expected, found, strict=False)):

@@ -4,7 +4,7 @@ A signal's id is its name on the raw view (`gopher_quality`) and `name@view` on 
 measured on the text without the spans that signal `c4` removes. A column is `id.column`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -39,6 +39,15 @@ def signal_id(name: str, view: str) -> str:
 def id_of_column(column: str) -> str:
     """Return the signal id that a column such as `fineweb@c4.line_punct_ratio` belongs to."""
     return column.rpartition(".")[0]
+
+
+def roles_of_columns(columns: Iterable[str]) -> dict[str, list[str]]:
+    """Return column ids, each once and sorted, by the role of the table with them; a bare name is a document's."""
+    roles: dict[str, list[str]] = {}
+    for column in sorted(set(columns)):
+        signal = id_of_column(column)
+        roles.setdefault(f"signals:{signal}" if signal else "documents", []).append(column)
+    return roles
 
 
 def make_signal(name: str, options: Mapping[str, Any]) -> Signal:

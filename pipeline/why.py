@@ -7,22 +7,23 @@ by those after the first that it failed.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from headrace.filters.rules import Rule, apply_rule
+from headrace.filters.judging import apply_rule
 from headrace.filters.spans import Span
 from headrace.filters.urls import canonical_url
 from headrace.pipeline.errors import InputError, StoreError
 from headrace.pipeline.lock import Lock, LockedStep
 from headrace.pipeline.origins import Origin
 from headrace.pipeline.rows import find_rows, read_row
-from headrace.pipeline.schema import Manifest, Upstream
+from headrace.pipeline.rule_values import Failed, RuleValues, failed_rule
+from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.tables import read_batches
-from headrace.pipeline.views import id_of_column, to_spans
+from headrace.pipeline.views import to_spans
 
 TEXT_START = 300
 """Characters of a text that are shown."""
@@ -61,10 +62,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Judged:
-    """One rule and what it says: `rule` as recipes write it; `applies` is False where `when` leaves it out."""
+    """One rule and what it says: `rule` as recipes write it, `allowed` the bounds that are meant for this document.
+
+    `applies` is False where `when` leaves the document out.
+    """
 
     rule: Mapping[str, Any]
     value: Any
+    allowed: str
     applies: bool
     passed: bool
 
@@ -83,13 +88,15 @@ class StepFate:
     cluster_size: int | None = None
     measured: tuple[Measured, ...] = ()
     judged: tuple[Judged, ...] = ()
+    failed: tuple[Failed, ...] = ()
 
 
 @dataclass(frozen=True)
 class Fate:
     """What became of a record: `outcome` is kept, dropped or gap, decided at `step` for `reason`.
 
-    `place` is its row among the documents or the records of what was read, `corpus` and `tokens` its rows there.
+    `failed` are all rules that it fails, also those after the one that dropped it. `place` is its row among the
+    documents or the records of what was read, `corpus` and `tokens` its rows there.
     """
 
     doc_id: str | None
@@ -107,6 +114,7 @@ class Fate:
     text_bytes: int | None
     text: str | None
     steps: tuple[StepFate, ...] = ()
+    failed: tuple[Failed, ...] = ()
     corpus: Place | None = None
     tokens: Place | None = None
     num_tokens: int | None = None
@@ -165,11 +173,6 @@ class _Walk:
             raise StoreError(f"the lock of {self.lock.recipe!r} names no step that reads")
         return manifest
 
-    def path(self, manifest: Manifest, part: int, table: str | None = None) -> Path:
-        """Return where a part of an artifact lies."""
-        file = manifest.parts[part].files[table or manifest.table]
-        return self.store.artifact_folder(manifest.stage, manifest.key) / file.name
-
     # -------------------------------------------------------------------------------------------------------- search
 
     def find(self, name: str) -> list[tuple[str, Place]]:
@@ -184,7 +187,7 @@ class _Walk:
     def _tables(self) -> Iterator[tuple[str, Path, int]]:
         for part in range(len(self.read.parts)):
             for table in ("documents", "records"):
-                yield table, self.path(self.read, part, table), part
+                yield table, self.store.part_path(self.read, part, table), part
 
     # ---------------------------------------------------------------------------------------------------------- fate
 
@@ -217,6 +220,7 @@ class _Walk:
             text_bytes=row["text_bytes"],
             text=row["text"][:TEXT_START],
             steps=steps,
+            failed=tuple(failed for step in steps for failed in step.failed),
             corpus=corpus,
             tokens=tokens,
             num_tokens=read_row(Path(tokens.path), tokens.row, ["num_tokens"])["num_tokens"] if tokens else None,
@@ -229,7 +233,7 @@ class _Walk:
             return None
         column, value = ("order", int(doc_id[16:], 16)) if stage == "tokenize" else ("doc_id", doc_id)
         for number in range(len(manifest.parts)) if part is None else (part,):
-            path = self.path(manifest, number)
+            path = self.store.part_path(manifest, number)
             for row in find_rows(path, column, value):
                 if read_row(path, row, ["doc_id"])["doc_id"] == doc_id:
                     return Place(str(path), number, row)
@@ -239,36 +243,36 @@ class _Walk:
         for step, manifest in self.steps:
             if step.stage == "measure":
                 yield self._measured(step.label, manifest, row, place)
-            elif step.stage in ("rules", "adopt"):
-                verdict = read_row(self.path(manifest, place.part), place.row)
-                judged = tuple(self._judged(manifest, row, place)) if step.stage == "rules" else ()
-                yield _decided(step, verdict, judged)
+            elif step.stage == "adopt":
+                yield _decided(step, read_row(self.store.part_path(manifest, place.part), place.row))
+            elif step.stage == "rules":
+                yield self._judged(step, manifest, place)
 
     def _measured(self, label: str, manifest: Manifest, row: Mapping[str, Any], place: Place) -> StepFate:
-        values = read_row(self.path(manifest, place.part), place.row)
+        values = read_row(self.store.part_path(manifest, place.part), place.row)
         data = row["text"].encode()
         columns = [name for name in values if name not in ("doc_id", "text_bytes")]
         return StepFate(label, "measure", measured=tuple(_shown(name, values[name], data) for name in columns))
 
-    def _judged(self, manifest: Manifest, row: Mapping[str, Any], place: Place) -> Iterator[Judged]:
-        """Judge the document by every rule of a step, whatever the others said."""
-        tables = {item.role: item for item in manifest.inputs}
-        for data in manifest.config["rules"]:
-            rule = Rule.model_validate(data)
-            columns = {name: [self._value(name, tables, row, place)] for name in rule.columns}
-            applies = all(
-                columns[name][0] in ([wanted] if isinstance(wanted, str) else wanted)
-                for name, wanted in (rule.when or {}).items()
-            )
-            yield Judged(data, columns[rule.column][0], applies, bool(apply_rule(rule, columns)[0]))
-
-    def _value(self, column: str, tables: Mapping[str, Upstream], row: Mapping[str, Any], place: Place) -> Any:
-        signal = id_of_column(column)
-        if not signal:
-            return row[column]
-        table = tables[f"signals:{signal}"]
-        path = self.path(self._load(table.stage, table.key), place.part)
-        return read_row(path, place.row, [column])[column]
+    def _judged(self, step: LockedStep, manifest: Manifest, place: Place) -> StepFate:
+        """Judge the document by every rule of a step, whatever it had failed before."""
+        verdict = read_row(self.store.part_path(manifest, place.part), place.row)
+        table = RuleValues(manifest, self.store)
+        values = table.row(place.part, place.row)
+        columns = {name: [value] for name, value in values.items()}
+        passed = [bool(apply_rule(rule, columns)[0]) for rule in table.rules]
+        failed = [
+            failed_rule(step.label, rule, values)
+            for rule, passes in zip(table.rules, passed, strict=True)
+            if not passes
+        ]
+        judged = [
+            Judged(data, values[rule.column], str(rule.bounds_for(values)), rule.applies_to(values), passes)
+            for data, rule, passes in zip(manifest.config["rules"], table.rules, passed, strict=True)
+        ]
+        decided = _decided(step, verdict)
+        evidence = failed[0].evidence if verdict["kept"] is False else None
+        return replace(decided, judged=tuple(judged), failed=tuple(failed), evidence=evidence)
 
 
 def _is_doc_id(name: str) -> bool:
@@ -309,7 +313,7 @@ def _record(row: Mapping[str, Any], place: Place) -> Fate:
     )
 
 
-def _decided(step: LockedStep, verdict: Mapping[str, Any], judged: tuple[Judged, ...]) -> StepFate:
+def _decided(step: LockedStep, verdict: Mapping[str, Any]) -> StepFate:
     return StepFate(
         label=step.label,
         stage=step.stage,
@@ -319,7 +323,6 @@ def _decided(step: LockedStep, verdict: Mapping[str, Any], judged: tuple[Judged,
         survivor=verdict["survivor"],
         cluster=verdict["cluster"],
         cluster_size=verdict["cluster_size"],
-        judged=judged,
     )
 
 

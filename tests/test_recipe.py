@@ -73,7 +73,7 @@ def with_rule(rule: str) -> str:
         (with_rule("min = true"), ("steps.0.rules.rules.0.min = True", "valid number")),
         (with_rule("min = nan"), ("min",)),
         (with_rule("min = 3, max = 2"), ("min (3.0) is above max (2.0)",)),
-        (with_rule("min_open = true"), ("give either bounds",)),
+        (with_rule("min_open = true"), ("open a bound that is given; here it is not",)),
         (with_rule('in = ["en"], min = 1'), ("not both",)),
         (with_rule('min = 1, on_null = "keeep"'), ("on_null = 'keeep'", "'keep' or 'drop'")),
         (SMALLEST + "[sharding]\ntask_mebibytes = 1.5\n", ("sharding.task_mebibytes = 1.5", "valid integer")),

@@ -6,18 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.filters.contract import signal_classes
-from headrace.filters.fineweb_rules import FINEWEB_RULES
-from headrace.filters.rules import (
-    ColumnId,
-    Rule,
-    RuleError,
-    apply_rule,
-    first_failures,
-    override_rules,
-    parse_rule,
-    parse_rule_override,
-)
+from headrace.filters.judging import apply_rule, failures, first_failures
+from headrace.filters.overrides import override_rules, parse_rule_override
+from headrace.filters.rules import Bounds, ColumnId, Rule, RuleError, parse_rule
 
 
 def rule(**keys: Any) -> Rule:
@@ -67,7 +58,8 @@ def test_the_reason_is_the_column_unless_given() -> None:
         ({"min": 1, "min_open": True, "max": 2, "max_open": True}, [1, 1.5, 2], [False, True, False]),
         ({"in": ["en", "de"]}, ["en", "fr", None], [True, False, False]),
         ({"in": [False]}, [True, False, None], [False, True, False]),
-        ({"in": [1]}, [1, True, 0], [True, False, False]),
+        ({"in": [1]}, [1, 2, 0], [True, False, False]),
+        ({"in": [1, True, "a"]}, [True, False, None], [True, False, False]),
         ({"min": 0}, [], []),
         ({"max": 3}, [None, None], [False, False]),
     ],
@@ -96,6 +88,12 @@ def test_columns_of_the_wrong_kind_are_refused(values: list[Any], complaint: str
         apply_rule(rule(min=1), {"s.x": values})
 
 
+@pytest.mark.parametrize(("accepted", "values"), [([1], [True]), ([True], [1]), (["a"], [1]), ([1], ["a"])])
+def test_a_list_of_another_type_is_refused(accepted: list[Any], values: list[Any]) -> None:
+    with pytest.raises(RuleError, match="list values of that type"):
+        apply_rule(rule(**{"in": accepted}), {"s.x": values})
+
+
 def test_an_absent_column_is_named_with_the_near_miss() -> None:
     with pytest.raises(RuleError, match=r"no column 's.x' \(did you mean 's.y'\?\)"):
         apply_rule(rule(min=1), {"s.y": [1]})
@@ -104,7 +102,52 @@ def test_an_absent_column_is_named_with_the_near_miss() -> None:
 def test_the_first_failing_rule_decides() -> None:
     rules = [rule(min=1), rule(max=3), parse_rule({"column": "s.y", "in": ["a"]})]
     columns = {"s.x": [0, 2, 9, 0], "s.y": ["b", "a", "b", None]}
-    assert first_failures(rules, columns).tolist() == [0, -1, 1, 0]
+    failed = failures(rules, columns)
+    assert failed.tolist() == [[True, False, True], [False] * 3, [False, True, True], [True, False, True]]
+    assert first_failures(failed).tolist() == [0, -1, 1, 0]
+
+
+def test_documents_with_a_label_can_have_bounds_of_their_own() -> None:
+    columns = {"s.x": [4, 4, 12, 12, None, 4], "language.label": ["en", "de", "de", None, "de", "th"]}
+    own = rule(min=3, max=10, by={"language.label": {"de": {"min": 5, "max": 14}, "th": {}}})
+    assert own.columns == ("s.x", "language.label")
+    assert apply_rule(own, columns).tolist() == [True, False, True, False, False, True]
+    only = rule(by={"language.label": {"de": {"min": 5}}})
+    assert apply_rule(only, columns).tolist() == [True, False, True, True, False, True]
+    kept = rule(by={"language.label": {"de": {"min": 5}}}, on_null="keep", when={"language.label": ["de", "en"]})
+    assert apply_rule(kept, columns).tolist() == [True, False, True, True, True, True]
+    labels = rule(**{"in": [1], "by": {"language.label": {"de": {"in": [4, 12]}}}})
+    assert apply_rule(labels, columns).tolist() == [False, True, True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("by", "complaint"),
+    [
+        ({}, "by looks at one column, here it names 0"),
+        ({"source": {}}, "source has no value with bounds of its own"),
+        ({"a.b": {"de": {"min": 1}}, "source": {"x": {"min": 1}}}, "here it names 2"),
+        ({"not an id": {"de": {"min": 1}}}, "no column id"),
+        ({"source": {"web": {"mni": 1}}}, "did you mean 'min'"),
+        ({"source": {"web": {"min": 2, "max": 1}}}, "above max"),
+    ],
+)
+def test_bounds_by_label_that_cannot_be(by: Mapping[str, Any], complaint: str) -> None:
+    with pytest.raises(RuleError, match=complaint):
+        rule(min=1, by=by)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"min": 1, "max": 2.5, "max_open": True}, ">= 1 and < 2.5"),
+        ({"min": 0.65, "min_open": True}, "> 0.65"),
+        ({"in": ["en", "de"]}, "in en, de"),
+        ({}, "anything"),
+    ],
+)
+def test_bounds_in_words(keys: Mapping[str, Any], words: str) -> None:
+    assert str(Bounds.model_validate(keys)) == words
+    assert Bounds.model_validate(keys).limits() == keys
 
 
 def test_column_ids() -> None:
@@ -117,17 +160,24 @@ def test_column_ids() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("gopher_quality.num_words.min=60", ("gopher_quality.num_words", "min", 60)),
-        ("fineweb@c4.line_punct_ratio.max=0.5", ("fineweb@c4.line_punct_ratio", "max", 0.5)),
-        ("s.x.on_null=keep", ("s.x", "on_null", "keep")),
-        ('s.x.in=["en", "de"]', ("s.x", "in", ["en", "de"])),
-        ("s.x.in=[false]", ("s.x", "in", [False])),
-        ('s.x.reason="too short"', ("s.x", "reason", "too short")),
-        ("s.x.min=none", ("s.x", "min", None)),
+        ("gopher_quality.num_words.min=60", ("gopher_quality.num_words", {"min": 60})),
+        ("fineweb@c4.line_punct_ratio.max=0.5", ("fineweb@c4.line_punct_ratio", {"max": 0.5})),
+        ("s.x.on_null=keep", ("s.x", {"on_null": "keep"})),
+        ('s.x.in=["en", "de"]', ("s.x", {"in": ["en", "de"]})),
+        ('s.x.in = ["en"]', ("s.x", {"in": ["en"]})),
+        ("s.x.in=[false]", ("s.x", {"in": [False]})),
+        ('s.x.reason="too <= short"', ("s.x", {"reason": "too <= short"})),
+        ("s.x.min=none", ("s.x", {"min": None})),
+        ("fineweb@c4.short_line_ratio <= 0.5", ("fineweb@c4.short_line_ratio", {"max": 0.5, "max_open": None})),
+        ("s.x<3", ("s.x", {"max": 3, "max_open": True})),
+        (" s.x >= -1.5 ", ("s.x", {"min": -1.5, "min_open": None})),
+        ("s.x > 0", ("s.x", {"min": 0, "min_open": True})),
+        ('s.x in ["en"]', ("s.x", {"in": ["en"]})),
     ],
 )
-def test_overrides_are_read(text: str, expected: tuple[str, str, Any]) -> None:
-    assert parse_rule_override(text) == expected
+def test_overrides_are_read(text: str, expected: tuple[str, Mapping[str, Any]]) -> None:
+    override = parse_rule_override(text)
+    assert (override.column, override.changes) == expected
 
 
 @pytest.mark.parametrize(
@@ -139,6 +189,11 @@ def test_overrides_are_read(text: str, expected: tuple[str, str, Any]) -> None:
         ("x.min=1", "no column id"),
         ("s.x.min=two words", "neither a TOML value"),
         ("s.x.min=1\nother=2", "neither a TOML value"),
+        ("s.x <= high", "'high' is no number"),
+        ("s.x <= true", "True is no number"),
+        ("s.x in en", "after `in` stands a list"),
+        ("s.x == 3", "COLUMN.KEY=VALUE"),
+        ("x <= 3", "no column id"),
     ],
 )
 def test_overrides_that_cannot_be_read(text: str, complaint: str) -> None:
@@ -154,6 +209,22 @@ def test_an_override_changes_the_rule_that_has_the_key() -> None:
     assert override_rules(rules, parse_rule_override("s.y.on_null=keep"))[2].on_null == "keep"
 
 
+def test_a_comparison_replaces_a_bound_and_whether_it_is_open() -> None:
+    rules = [rule(min=50, min_open=True), rule(max=100)]
+    assert override_rules(rules, parse_rule_override("s.x >= 40"))[0] == rule(min=40)
+    assert override_rules(rules, parse_rule_override("s.x < 40"))[1] == rule(max=40, max_open=True)
+
+
+def test_the_view_may_be_left_out_where_one_is_judged() -> None:
+    rules = [parse_rule({"column": "fineweb@c4.x", "max": 1}), parse_rule({"column": "s.x", "max": 1})]
+    assert override_rules(rules, parse_rule_override("fineweb.x <= 2"))[0].max == 2
+    both = [*rules, parse_rule({"column": "fineweb@d.x", "max": 1})]
+    with pytest.raises(RuleError, match=r"on several views; write one of fineweb@c4\.x, fineweb@d\.x"):
+        override_rules(both, parse_rule_override("fineweb.x <= 2"))
+    raw = [*both, parse_rule({"column": "fineweb.x", "max": 1})]
+    assert [one.max for one in override_rules(raw, parse_rule_override("fineweb.x <= 2"))] == [1, 1, 1, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -167,11 +238,3 @@ def test_overrides_that_cannot_be_applied(text: str, complaint: str) -> None:
     rules = [rule(min=50), rule(max=100), parse_rule({"column": "s.y", "min": 1})]
     with pytest.raises(RuleError, match=complaint):
         override_rules(rules, parse_rule_override(text))
-
-
-def test_fineweb_rules_judge_columns_that_exist() -> None:
-    for group in FINEWEB_RULES.values():
-        for data in group:
-            signal, view, column = ColumnId.parse(parse_rule(data).column)
-            assert view in ("raw", "c4")
-            assert column in [known.name for known in signal_classes()[signal]().columns]

@@ -74,6 +74,12 @@ def test_every_value_and_every_rule_is_told(built: Built) -> None:
         (3, True, True),
         (0, True, False),
     ]
+    assert [item.allowed for item in judged] == [">= 30", "<= 100000", ">= 1"]
+    failed = [(item.step, item.reason, item.column, item.value, item.limits) for item in fate.failed]
+    assert failed == [
+        ("rules quality", "short", "gopher_quality.num_words", 3, {"min": 30.0}),
+        ("rules quality", "empty", "fineweb@c4.num_lines", 0, {"min": 1.0}),
+    ]
     assert steps["minhash 4 verdicts"].kept is None
     signals = {item.column for label, step in steps.items() if label.startswith("measure") for item in step.measured}
     stored = {

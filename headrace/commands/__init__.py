@@ -6,9 +6,11 @@ from types import MappingProxyType
 from headrace.commands.build import build, plan
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
+from headrace.commands.diff import diff
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
 from headrace.commands.recipes import recipes
+from headrace.commands.rules import rules
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
 from headrace.commands.why import why
@@ -22,6 +24,8 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "verify": verify,
         "inspect": inspect,
         "why": why,
+        "rules": rules,
+        "diff": diff,
         "train": train,
         "trace": trace,
         "recipes": recipes,

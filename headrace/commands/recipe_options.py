@@ -29,8 +29,8 @@ Sets = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        metavar="COLUMN.KEY=VALUE",
-        help="Change one key of one rule, as in gopher_quality.num_words.min=60. Repeatable.",
+        metavar="RULE",
+        help="Change one rule, as in gopher_quality.num_words.min=60 or 'c4.num_sentences >= 3'. Repeatable.",
     ),
 ]
 Sample = Annotated[
@@ -55,17 +55,18 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
         InputError, RecipeError: see `load_recipe`.
         RuleError: a `--set` names no rule, or gives it a value that cannot be.
     """
-    from headrace.filters.rules import override_rules, parse_rule_override
+    from headrace.filters.overrides import override_rules, parse_rule_override
     from headrace.pipeline.recipe import RulesStep, load_recipe
 
     recipe = load_recipe(name)
     steps = [step for step in recipe.steps if isinstance(step, RulesStep)]
-    rules = [rule for step in steps for rule in step.rules]
+    composed = [step.composed() for step in steps]
+    rules = [rule for group in composed for rule in group]
     for text in sets or ():
         rules = override_rules(rules, parse_rule_override(text))
-    changed = iter(rules)
+    changed, groups = iter(rules), iter(composed)
     new_steps = [
-        step.model_copy(update={"rules": [next(changed) for _ in step.rules]}) if isinstance(step, RulesStep) else step
+        step.with_rules([next(changed) for _ in next(groups)]) if isinstance(step, RulesStep) else step
         for step in recipe.steps
     ]
     return recipe.model_copy(update={"steps": new_steps})

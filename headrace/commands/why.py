@@ -81,6 +81,9 @@ def _tables(fate: "Fate") -> Iterator[tuple[str, Any]]:
     measured = [(item.column, item.value) for step in fate.steps for item in step.measured]
     if measured:
         yield "measured", table(("column", "value"), [(name, _number(value)) for name, value in measured])
+    failed = [(one.step, one.reason, one.column, _number(one.value), brief(one.limits)) for one in fate.failed]
+    if failed:
+        yield "fails", table(("step", "rule", "column", "value", "allowed"), failed)
     judged = [(step.label, *_judged(item)) for step in fate.steps for item in step.judged]
     if judged:
         yield "judged", table(("step", "column", "value", "allowed", "verdict"), judged)
@@ -96,15 +99,7 @@ def _tables(fate: "Fate") -> Iterator[tuple[str, Any]]:
 def _judged(judged: "Judged") -> tuple[str, str, str, str]:
     rule = judged.rule
     verdict = "passed" if judged.passed else f"failed: {rule.get('reason') or rule['column'].rpartition('.')[2]}"
-    return rule["column"], _number(judged.value), _allowed(rule), verdict if judged.applies else "does not apply"
-
-
-def _allowed(rule: Any) -> str:
-    if rule.get("in") is not None:
-        return ", ".join(map(str, rule["in"]))
-    low = f"{'>' if rule.get('min_open') else '>='} {rule['min']:g}" if rule.get("min") is not None else ""
-    high = f"{'<' if rule.get('max_open') else '<='} {rule['max']:g}" if rule.get("max") is not None else ""
-    return " and ".join(filter(None, (low, high)))
+    return rule["column"], _number(judged.value), judged.allowed, verdict if judged.applies else "does not apply"
 
 
 def _number(value: Any) -> str:

@@ -1,49 +1,49 @@
 """Judge: verdicts of one part, from rules over side tables or from what a global stage found.
 
 Verdict follows verdict: each table carries on what earlier stages decided (`kept` becomes null for what they dropped),
-so that the last one alone tells `cut` what to keep. No text is read.
+so that the last one alone tells `cut` what to keep. No text is read, and no document becomes a Python object: a changed
+threshold is as cheap as reading the columns again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.filters.rules import Rule, apply_rule
-from headrace.pipeline.hashing import canonical_json
-from headrace.pipeline.schema import VERDICTS, Ledger, Tally, Task
+from headrace.filters.judging import failures, first_failures
+from headrace.filters.rules import Rule
+from headrace.pipeline.schema import FINDINGS, VERDICTS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_batches, read_columns, same_rows, write_table
-from headrace.pipeline.views import id_of_column
-
-Row = dict[str, Any]
+from headrace.pipeline.views import roles_of_columns
 
 
 class _Verdicts(Stage):
     """What both kinds of judging share: start from the earlier verdicts, end with a table and its ledger."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     table: ClassVar[str] = "verdicts"
 
     def run(self, task: Task, store: Store) -> Made:
         """Judge one part."""
-        rows = self.judge(earlier_verdicts(task, store), task, store)
-        path = store.new_file(task, self.table)
-        batch = pa.RecordBatch.from_pylist(rows, schema=VERDICTS)
-        return Made({self.table: write_table(path, VERDICTS, [batch], {"task": task.key})}, verdict_ledger(rows))
+        verdicts = self.judge(earlier_verdicts(task, store), task, store)
+        batches = verdicts.combine_chunks().to_batches()
+        file = write_table(store.new_file(task, self.table), VERDICTS, batches, {"task": task.key})
+        return Made({self.table: file}, verdict_ledger(verdicts))
 
-    def judge(self, rows: list[Row], task: Task, store: Store) -> list[Row]:
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
         """Return the verdicts of all rows."""
         raise NotImplementedError
 
 
 @register
 class Rules(_Verdicts):
-    """Drops each document at the first rule, in the recipe's order, that it does not pass."""
+    """Drops each document that fails a rule; the first in the recipe's order is its reason, all of them are noted."""
 
     name: ClassVar[str] = "rules"
 
@@ -55,11 +55,7 @@ class Rules(_Verdicts):
 
     def columns_by_role(self) -> dict[str, list[str]]:
         """Return the columns that the rules read, sorted, by the role of the table that holds them."""
-        roles: dict[str, list[str]] = {}
-        for column in sorted({column for rule in self.parsed() for column in rule.columns}):
-            signal = id_of_column(column)
-            roles.setdefault(f"signals:{signal}" if signal else "documents", []).append(column)
-        return roles
+        return roles_of_columns(column for rule in self.parsed() for column in rule.columns)
 
     def inputs(self) -> tuple[str, ...]:
         """Return the earlier verdicts and the tables that the rules read."""
@@ -70,26 +66,37 @@ class Rules(_Verdicts):
         columns = [planning.part_inputs(role) for role in self.inputs()]
         return [self.task(inputs) for inputs in zip(*columns, strict=True)]
 
-    def judge(self, rows: list[Row], task: Task, store: Store) -> list[Row]:
-        """Apply the rules to whole columns, then name each document's first failure."""
-        columns = self._columns([row["doc_id"] for row in rows], task, store)
-        undecided = np.array([row["kept"] is True for row in rows], dtype=bool)
-        for rule in self.parsed():
-            failed = undecided & ~apply_rule(rule, columns)
-            for index in np.flatnonzero(failed):
-                evidence = rule_evidence(rule, columns[rule.column][int(index)])
-                rows[index] |= {"kept": False, "reason": rule.reason, "evidence": evidence}
-            undecided &= ~failed
-        return rows
-
-    def _columns(self, doc_ids: Sequence[str], task: Task, store: Store) -> Mapping[str, Sequence[Any]]:
-        columns: dict[str, Sequence[Any]] = {}
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
+        """Apply all rules to whole columns, then note what each document fails that was not dropped before."""
+        columns: dict[str, pa.ChunkedArray] = {}
         for role, names in self.columns_by_role().items():
             (path,) = input_paths(task, store, role)
-            table = read_columns(path, ["doc_id", *names])
-            same_rows(doc_ids, table.column("doc_id").to_pylist(), path)
-            columns |= {name: table.column(name).to_pylist() for name in names}
-        return columns
+            columns |= read_aligned(path, names, verdicts.column("doc_id"))
+        rules, judged = self.parsed(), verdicts.column("kept").is_valid().to_numpy()
+        failed = failures(rules, columns) & judged[:, np.newaxis]
+        first = first_failures(failed)
+        reasons = pa.array([rule.reason for rule in rules], pa.string())
+        return _replace(
+            verdicts,
+            kept=pa.array(first < 0, mask=~judged),
+            reason=reasons.take(pa.array(first, mask=first < 0)),
+            failed=_numbers_of(failed, judged),
+        )
+
+
+def _numbers_of(failed: np.ndarray[Any, Any], judged: np.ndarray[Any, Any]) -> pa.Array:
+    """Return for each row the numbers of the columns that are true, null where nothing was judged."""
+    offsets = np.concatenate([[0], np.cumsum(failed.sum(axis=1))])
+    numbers = pa.array(np.nonzero(failed)[1].astype(np.int16))
+    offsets = pa.array(offsets.astype(np.int32), mask=np.append(~judged, False))
+    return pa.ListArray.from_arrays(offsets, numbers)
+
+
+def read_aligned(path: Path, names: Sequence[str], doc_ids: pa.ChunkedArray) -> Mapping[str, pa.ChunkedArray]:
+    """Return columns of a table that must hold these documents; raises IntegrityError where it holds others."""
+    table = read_columns(path, ["doc_id", *names])
+    same_rows(doc_ids, table.column("doc_id"), path)
+    return {name: table.column(name) for name in names}
 
 
 @register
@@ -116,56 +123,75 @@ class Adopt(_Verdicts):
             for part, count, end in zip(parts, rows, accumulate(rows), strict=True)
         ]
 
-    def judge(self, rows: list[Row], task: Task, store: Store) -> list[Row]:
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
         """Copy reason, evidence, survivor and cluster to the rows that the findings name."""
         (path,) = input_paths(task, store, f"findings:{self.findings}")
-        for found in findings_within(path, self.first_row, len(rows)):
-            row = rows[found["row"] - self.first_row]
-            same_rows([row["doc_id"]], [found["doc_id"]], path)
-            row |= {"cluster": found["cluster"], "cluster_size": found["cluster_size"]}
-            if found["reason"] is not None:
-                row |= {"kept": False} | {key: found[key] for key in ("reason", "evidence", "survivor")}
-        return rows
+        found = findings_within(path, self.first_row, verdicts.num_rows)
+        rows = found.column("row").to_numpy() - self.first_row
+        same_rows(verdicts.column("doc_id").take(rows), found.column("doc_id"), path)
+        dropped = found.column("reason").is_valid()
+        kept = pc.if_else(dropped, False, verdicts.column("kept").take(rows))
+        columns = {name: found.column(name) for name in ("reason", "evidence", "survivor", "cluster", "cluster_size")}
+        return _replace(
+            verdicts,
+            **{
+                name: _overlay(verdicts.column(name), rows, values)
+                for name, values in {"kept": kept, **columns}.items()
+            },
+        )
 
 
-def earlier_verdicts(task: Task, store: Store) -> list[Row]:
+def _overlay(column: pa.ChunkedArray, rows: np.ndarray[Any, Any], values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column with other values at some rows."""
+    where = np.arange(len(column))
+    where[rows] = len(column) + np.arange(len(rows))
+    return pa.chunked_array([*column.chunks, *values.chunks], column.type).take(pa.array(where))
+
+
+def _replace(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return a table of verdicts with other columns in place of its own."""
+    return pa.Table.from_arrays([columns.get(name, table.column(name)) for name in VERDICTS.names], schema=VERDICTS)
+
+
+def earlier_verdicts(task: Task, store: Store) -> pa.Table:
     """Return one row a document: kept, or null where an earlier stage dropped it (its reason stays with that stage)."""
     paths = input_paths(task, store, "verdicts")
-    if not paths:  # the first verdicts: everything is kept so far
+    if paths:
+        columns = ["doc_id", "kept", "cluster", "cluster_size", "text_bytes"]
+        table = read_columns(paths[0], columns)
+    else:  # the first verdicts: everything is kept so far
         (path,) = input_paths(task, store, "documents")
         table = read_columns(path, ["doc_id", "text_bytes"])
-        return [dict.fromkeys(VERDICTS.names) | {"kept": True} | row for row in table.to_pylist()]
-    rows: list[Row] = read_columns(paths[0]).to_pylist()
-    nothing = dict.fromkeys(("reason", "evidence", "survivor"))
-    return [row | nothing | {"kept": True if row["kept"] else None} for row in rows]
+        table = table.append_column("kept", pa.chunked_array([np.ones(table.num_rows, dtype=bool)]))
+    kept = pc.if_else(pc.equal(table.column("kept"), True), True, pa.scalar(None, pa.bool_()))
+    known = {name: table.column(name) for name in table.column_names} | {"kept": kept}
+    nothing = {field.name: pa.nulls(table.num_rows, field.type) for field in VERDICTS}
+    return pa.Table.from_arrays([{**nothing, **known}[name] for name in VERDICTS.names], schema=VERDICTS)
 
 
-def findings_within(path: Any, first_row: int, num_rows: int) -> Iterator[Row]:
-    """Yield the findings about a stretch of documents; the others, which are of all parts, never become objects."""
+def findings_within(path: Path, first_row: int, num_rows: int) -> pa.Table:
+    """Return the findings about a stretch of documents."""
+    found = []
     for batch in read_batches(path):
         number = batch.column("row")
         inside = pc.and_(pc.greater_equal(number, first_row), pc.less(number, first_row + num_rows))
-        yield from batch.filter(inside).to_pylist()
+        found.append(batch.filter(inside))
+    return pa.Table.from_batches(found, FINDINGS)
 
 
-def rule_evidence(rule: Rule, value: Any) -> str:
-    """Return what a person must see to agree with a drop: the value and what the rule allows, as JSON."""
-    bounds = {key: limit for key in ("min", "max") if (limit := getattr(rule, key)) is not None}
-    allowed = {"in": list(rule.in_)} if rule.in_ is not None else {}
-    return canonical_json({"column": rule.column, "value": value, **bounds, **allowed})
-
-
-def verdict_ledger(rows: Sequence[Row]) -> Ledger:
+def verdict_ledger(verdicts: pa.Table) -> Ledger:
     """Return the ledger of one part's verdicts, in documents and text bytes."""
-    kept, passed, everything = Tally(), Tally(), Tally()
-    dropped: dict[str, Tally] = {}
-    for row in rows:
-        one = Tally(records=1, bytes=row["text_bytes"])
-        everything += one
-        if row["kept"]:
-            kept += one
-        elif row["kept"] is None:
-            passed += one
-        else:
-            dropped[row["reason"]] = dropped.get(row["reason"], Tally()) + one
-    return Ledger(input=everything, kept=kept, dropped=dropped, passed=passed, output=kept)
+    grouped = verdicts.group_by(["kept", "reason"], use_threads=False)
+    groups = grouped.aggregate([("text_bytes", "sum"), ("text_bytes", "count")]).to_pylist()
+    tallies = {
+        (group["kept"], group["reason"]): Tally(records=group["text_bytes_count"], bytes=group["text_bytes_sum"])
+        for group in groups
+    }
+    kept = tallies.get((True, None), Tally())
+    return Ledger(
+        input=sum(tallies.values(), Tally()),
+        kept=kept,
+        dropped={reason: tally for (one, reason), tally in sorted(tallies.items(), key=str) if one is False},
+        passed=tallies.get((None, None), Tally()),
+        output=kept,
+    )

@@ -1,0 +1,75 @@
+"""`headrace rules`: what each rule does to the documents of a corpus, and what other thresholds would do."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from headrace.commands.inspect import ManifestFile, Samples
+from headrace.commands.recipe_options import Sets
+from headrace.console import Result, as_data, facts, table
+
+if TYPE_CHECKING:
+    from headrace.pipeline.funnel import Answer, Change, Funnel, Moved
+
+Order = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME,...", help="Ask these first: steps, reasons, columns or signals, as in fineweb,gopher_quality."
+    ),
+]
+
+COUNTS = ("step", "rule", "column", "allowed", "fails", "alone", "first", "left")
+CHANGED = (*COUNTS, "fails before", "first before")
+
+
+def rules(manifest: ManifestFile, set_: Sets = None, order: Order = None, samples: Samples = 3) -> Result:
+    """Count for each rule the documents that fail it, that fail no other, and that it drops in the given order.
+
+    With --set, also what other thresholds would do, and which documents would change sides. No text is read.
+    """
+    from headrace.pipeline.funnel import ask_rules
+
+    names = [name.strip() for name in (order or "").split(",") if name.strip()]
+    answer = ask_rules(Path(manifest), set_ or (), names, samples)
+    return Result(as_data(answer), lambda console: _show(answer, console))
+
+
+def _show(answer: "Answer", console: Console) -> None:
+    kept = answer.funnel.kept
+    now = answer.changed.funnel.kept if answer.changed else None
+    console.print(facts({"artifact": answer.name, "documents": answer.documents, "pass": kept, "would pass": now}))
+    console.print()
+    console.print(table(COUNTS, list(_rows(answer.funnel))))
+    if answer.changed:
+        console.print("\nwith the changed rules", style="bold")
+        console.print(table(CHANGED, list(_changed_rows(answer.changed.funnel, answer.funnel))))
+        _show_moved(answer.changed, console)
+
+
+def _rows(funnel: "Funnel") -> Iterator[tuple[Any, ...]]:
+    for one in funnel.rules:
+        yield one.step, one.rule, one.column, one.allowed, one.fails, one.alone, one.first, one.left
+
+
+def _changed_rows(after: "Funnel", before: "Funnel") -> Iterator[tuple[Any, ...]]:
+    for row, old in zip(_rows(after), before.rules, strict=True):
+        yield *row, old.fails, old.first
+
+
+def _show_moved(change: "Change", console: Console) -> None:
+    sides = (
+        ("would be kept", change.num_now_kept, change.now_kept),
+        ("would be dropped", change.num_now_dropped, change.now_dropped),
+    )
+    for title, count, moved in sides:
+        console.print(f"\n{count:,} more {title}", style="bold")
+        for one in moved:
+            console.print(_line(one))
+
+
+def _line(moved: "Moved") -> str:
+    crossed = "; ".join(f"{one.column} = {one.value}: {one.before} -> {one.after}" for one in moved.crossed)
+    return f"  {moved.doc_id}  {moved.url or '-'}  {crossed}"
