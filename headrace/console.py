@@ -83,11 +83,12 @@ def _finish(work: Callable[[], Result], as_json: bool, debug: bool) -> int:
 
 def explain(error: Exception) -> str:
     """Return what a person should read about an error: what is wrong, where, and what to do."""
+    from headrace.filters.libraries import MissingLibraryError
     from headrace.filters.models import ModelFileError
     from headrace.filters.rules import RuleError
     from headrace.pipeline.errors import HeadraceError
 
-    if isinstance(error, HeadraceError | RuleError | ModelFileError):
+    if isinstance(error, HeadraceError | RuleError | ModelFileError | MissingLibraryError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f"{error.filename}: " if error.filename else ""

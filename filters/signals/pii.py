@@ -1,137 +1,146 @@
-"""E-mail addresses and public IPv4 addresses, as spans that replace them.
+"""Personal data as spans that replace it: e-mail, IP addresses, phones, cards, bank accounts, national ids.
 
-The spans are those that datatrove 0.10.1's `PIIFormatter` finds. It takes replacements in turn, so that the outcome
-depends on the order of documents; here an address always becomes the same replacement, chosen by its hash. The search
-walks from one `@` to the next, which gives the same matches as the pattern and stays linear in long runs of
-characters. Public is what IANA's special-purpose registry does not set aside (as of 2024, listed here so that it
-does not change with Python).
+Each kind has a switch and a replacement of its own. E-mail and public IPv4 addresses are on by default and found as
+datatrove 0.10.1's `PIIFormatter` finds them, which is what FineWeb redacts; the others are off, because they would
+change that result. The reference takes replacements in turn, so that the outcome depends on the order of documents;
+here a finding always becomes the same replacement, chosen by its hash. Where kinds overlap, the order of `Pii.finders`
+decides. Redacting a redacted text changes nothing, with two exceptions that the reference's patterns, which look at no
+neighbours, make: an IPv4 address that is a piece of a longer number, and e-mail addresses with nothing between them.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from ipaddress import IPv4Address, IPv4Network
-from string import ascii_letters, digits
+from difflib import get_close_matches
+from functools import partial
+from importlib.util import find_spec
 from typing import Any, ClassVar
 from unicodedata import unidata_version
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
-from headrace.filters.spans import Span, to_byte_offsets
+from headrace.filters.libraries import library_version
+from headrace.filters.pii.cards import CARD_REPLACEMENTS, find_cards
+from headrace.filters.pii.emails import EMAIL_REPLACEMENTS, find_emails
+from headrace.filters.pii.finder import Find, Finder, blank, choose, find_spans
+from headrace.filters.pii.ibans import IBAN_REPLACEMENTS, find_ibans
+from headrace.filters.pii.ipv4 import IPV4_REPLACEMENTS, find_ipv4
+from headrace.filters.pii.ipv6 import IPV6_REPLACEMENTS, find_ipv6
+from headrace.filters.pii.national_id_table import NATIONAL_IDS
+from headrace.filters.pii.national_ids import find_national_ids
+from headrace.filters.pii.phones import PHONE_REPLACEMENTS, find_phones, known_regions
+from headrace.filters.spans import Span
 
-_ATOMS = frozenset(ascii_letters + digits + "!#$%&'*+/=?^_`{|}~-")
-_BYTE = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9][0-9]?)"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_IPV4 = re.compile(rf"(?:{_BYTE}\.){{3}}{_BYTE}")
-_DOMAIN = re.compile(rf"@(?:(?:{_LABEL}\.)+{_LABEL}|\[(?:{_BYTE}\.){{3}}(?:{_BYTE}|[A-Za-z0-9-]*[A-Za-z0-9]:)])")
-_LOCAL_START = re.compile(rf"\b[{re.escape(''.join(sorted(_ATOMS)))}]")
-
-EMAIL_REPLACEMENTS = ("email@example.com", "firstname.lastname@example.org")
-# datatrove's list: drawn at random, and silent when they were chosen.
-IP_REPLACEMENTS = (
-    "22.214.171.124",
-    "126.96.36.199",
-    "188.8.131.52",
-    "184.108.40.206",
-    "220.127.116.11",
-    "18.104.22.168",
-)
-_SET_ASIDE = (
-    "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 "
-    "192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 240.0.0.0/4"
-)
-_SET_ASIDE_BUT_GLOBAL = "192.0.0.9/32 192.0.0.10/32"
+COUNTS = {
+    "num_emails": ("email", "e-mail addresses"),
+    "num_ips": ("ip", "IPv4 addresses"),
+    "num_ipv6": ("ipv6", "IPv6 addresses"),
+    "num_phones": ("phone", "phone numbers"),
+    "num_cards": ("card", "payment cards"),
+    "num_ibans": ("iban", "international bank account numbers"),
+    "num_national_ids": ("national_id", "national identity and tax numbers"),
+}
 
 
 @register
 @dataclass(frozen=True)
 class Pii:
-    """Where addresses of persons and machines stand, and what replaces them."""
+    """Where personal data stands, and what replaces it.
+
+    A replacement that is None is chosen among reserved examples, of national ids the digits become 0 and the letters X.
+    """
 
     name: ClassVar[str] = "pii"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     emails: bool = True
     ips: bool = True
+    ipv6: bool = False
+    phones: bool = False
+    cards: bool = False
+    ibans: bool = False
+    national_ids: bool = False
+
     only_public_ips: bool = True
+    phone_regions: tuple[str, ...] = ()
+    national_id_kinds: tuple[str, ...] = tuple(NATIONAL_IDS)
+
+    email_replacement: str | None = None
+    ip_replacement: str | None = None
+    ipv6_replacement: str | None = None
+    phone_replacement: str | None = None
+    card_replacement: str | None = None
+    iban_replacement: str | None = None
+    national_id_replacement: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where an id or region is named that there is none of."""
+        _check("national_id_kinds", self.national_id_kinds, NATIONAL_IDS)
+        if self.phones and self.phone_regions and find_spec("phonenumbers"):
+            _check("phone_regions", self.phone_regions, known_regions())
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The edit and its counts."""
+        labels = ", ".join(f"`{label}`" for label, _ in COUNTS.values())
         return (
-            Column("redactions", "spans", "addresses (`email`, `ip`) and their replacements"),
-            Column("num_emails", "int", "e-mail addresses"),
-            Column("num_ips", "int", "IPv4 addresses"),
+            Column("redactions", "spans", f"personal data (labels {labels}) and what replaces it"),
+            *(Column(name, "int", f"{what}; null where not looked for") for name, (_, what) in COUNTS.items()),
         )
 
     def resources(self) -> Mapping[str, str]:
-        """Return the version of the Unicode table that decides where a word begins."""
-        return {"unicode": unidata_version}
+        """Return the version of the Unicode table and of the libraries that the kinds in use need.
+
+        Raises:
+            MissingLibraryError: a kind is switched on whose library is not installed.
+        """
+        used = {"unicode": unidata_version}
+        if self.phones:
+            used["phonenumbers"] = library_version("phonenumbers", "pii", "signal 'pii' with phones = true")
+        if self.ibans or self.national_ids:
+            purpose = "signal 'pii' with ibans = true or national_ids = true"
+            used["python-stdnum"] = library_version("python-stdnum", "pii", purpose)
+        return used
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
-        """Return spans and counts; all are defined for every text."""
-        return by_column(self.columns, map(self._measure, batch.texts))
+        """Return spans and counts; raises as `resources` does."""
+        self.resources()
+        finders = self.finders()
+        return by_column(self.columns, (_measure(text, finders) for text in batch.texts))
 
-    def _measure(self, text: str) -> tuple[list[Span], int, int]:
-        emails = [self._redact(text, *found) for found in find_emails(text)] if self.emails else []
-        ips = [self._redact(text, *found) for found in self._find_ips(text, emails)] if self.ips else []
-        return to_byte_offsets(text, sorted([*emails, *ips])), len(emails), len(ips)
-
-    def _find_ips(self, text: str, emails: Sequence[Span]) -> Iterator[tuple[int, int, str]]:
-        """Yield IPv4 addresses outside of e-mail addresses, which are replaced before."""
-        starts = [0, *(span.end for span in emails)]
-        stops = [*(span.start for span in emails), len(text)]
-        for start, stop in zip(starts, stops, strict=True):
-            for match in _IPV4.finditer(text, start, stop):
-                if is_redactable_ip(match[0], self.only_public_ips):
-                    yield match.start(), match.end(), "ip"
-
-    @staticmethod
-    def _redact(text: str, start: int, end: int, label: str) -> Span:
-        from xxhash import xxh64_intdigest
-
-        replacements = EMAIL_REPLACEMENTS if label == "email" else IP_REPLACEMENTS
-        choice = xxh64_intdigest(text[start:end].encode()) % len(replacements)
-        return Span(start, end, label, replacements[choice])
-
-
-def find_emails(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield (start, end, "email") of each e-mail address, in offsets of characters."""
-    done = 0
-    at = text.find("@")
-    while at >= 0:
-        domain = _DOMAIN.match(text, at)
-        start = _find_local_part(text, done, at) if domain else None
-        if domain and start is not None:
-            done = domain.end()
-            yield start, done, "email"
-        at = text.find("@", max(done, at + 1))
+    def finders(self) -> tuple[Finder, ...]:
+        """Return what is switched on, in order of precedence: the surest kind first, the vaguest last."""
+        ipv6 = partial(find_ipv6, only_public=self.only_public_ips)
+        ipv4 = partial(find_ipv4, only_public=self.only_public_ips)
+        ids = partial(find_national_ids, names=self.national_id_kinds)
+        phones = partial(find_phones, regions=self.phone_regions)
+        kinds: tuple[tuple[bool, str, Find, str | None, Callable[[str], str], bool], ...] = (
+            (self.emails, "email", find_emails, self.email_replacement, choose(EMAIL_REPLACEMENTS), False),
+            (self.ipv6, "ipv6", ipv6, self.ipv6_replacement, choose(IPV6_REPLACEMENTS), False),
+            (self.ips, "ip", ipv4, self.ip_replacement, choose(IPV4_REPLACEMENTS), False),
+            (self.ibans, "iban", find_ibans, self.iban_replacement, choose(IBAN_REPLACEMENTS), True),
+            (self.cards, "card", find_cards, self.card_replacement, choose(CARD_REPLACEMENTS), True),
+            (self.national_ids, "national_id", ids, self.national_id_replacement, blank, True),
+            (self.phones, "phone", phones, self.phone_replacement, choose(PHONE_REPLACEMENTS), True),
+        )
+        return tuple(
+            Finder(label, find, replace if fixed is None else choose((fixed,)), folded)
+            for wanted, label, find, fixed, replace, folded in kinds
+            if wanted
+        )
 
 
-def _find_local_part(text: str, lowest: int, at: int) -> int | None:
-    """Return where the longest local part that ends at `at` and begins at a word boundary begins, if there is one."""
-    first = at
-    while first > lowest and (text[first - 1] in _ATOMS or text[first - 1] == "." != text[first]):
-        first -= 1
-    if at == first or text[at - 1] == ".":
-        return None
-    match = _LOCAL_START.search(text, first, at)
-    return match.start() if match else None
+def _check(option: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            raise ValueError(f"{option}: there is no {name!r}; {hint}")
 
 
-def is_redactable_ip(address: str, only_public: bool) -> bool:
-    """Return whether the text is an IPv4 address (without leading zeros) and, where asked, a public one."""
-    try:
-        ip = IPv4Address(address)
-    except ValueError:
-        return False
-    if not only_public:
-        return True
-    set_aside, but_global = _special_networks()
-    return any(ip in network for network in but_global) or not any(ip in network for network in set_aside)
+def _measure(text: str, finders: Sequence[Finder]) -> tuple[Any, ...]:
+    found = find_spans(text, finders)
+    spans = sorted(span for kind in found.values() for span in kind)
+    return spans, *(_count(found.get(label)) for label, _ in COUNTS.values())
 
 
-@cache
-def _special_networks() -> tuple[tuple[IPv4Network, ...], tuple[IPv4Network, ...]]:
-    set_aside, but_global = (tuple(map(IPv4Network, text.split())) for text in (_SET_ASIDE, _SET_ASIDE_BUT_GLOBAL))
-    return set_aside, but_global
+def _count(spans: Sequence[Span] | None) -> int | None:
+    return None if spans is None else len(spans)
