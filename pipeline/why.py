@@ -89,7 +89,8 @@ class StepFate:
 class Fate:
     """What became of a record: `outcome` is kept, dropped or gap, decided at `step` for `reason`.
 
-    `place` is its row among the documents or the records of what was read, `corpus` and `tokens` its rows there.
+    `place` is its row among the documents or the records of what was read, `corpus` and `tokens` its rows there;
+    `metadata` is what the reader kept, the title, and what a repair did.
     """
 
     doc_id: str | None
@@ -110,6 +111,7 @@ class Fate:
     corpus: Place | None = None
     tokens: Place | None = None
     num_tokens: int | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 def why(store: Store, name: str, lock: Lock | None = None) -> tuple[Fate, ...]:
@@ -217,6 +219,7 @@ class _Walk:
             text_bytes=row["text_bytes"],
             text=row["text"][:TEXT_START],
             steps=steps,
+            metadata=json.loads(row["metadata"]),
             corpus=corpus,
             tokens=tokens,
             num_tokens=read_row(Path(tokens.path), tokens.row, ["num_tokens"])["num_tokens"] if tokens else None,
