@@ -17,6 +17,7 @@ from headrace.filters.punctuation import PUNCTUATION
 # One or more digits of any script, with one decimal separator and digits behind it.
 _NUMBER = regex.compile("\\p{Nd}+([.,\u060c\u066b\u2396\u2397\u2398]\\p{Nd}+)?")
 _WHITE_SPACE = re.compile(r"\s+")
+_MEMO_CHARACTERS = 1 << 16
 _TO_SPACE = str.maketrans(PUNCTUATION, " " * len(PUNCTUATION))
 
 
@@ -24,10 +25,32 @@ def simplify_text(text: str) -> str:
     """Return the text as near-duplicate search compares it."""
     text = _NUMBER.sub("0", text.lower())
     text = _WHITE_SPACE.sub(" ", text.translate(_TO_SPACE).strip())
-    if not text.isascii():
-        decomposed = unicodedata.normalize("NFD", text)
-        text = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
-    return text.strip()
+    return strip_marks(text).strip()
+
+
+def strip_marks(text: str) -> str:
+    """Return the canonical decomposition of a text without its nonspacing marks.
+
+    It is made character by character: a whole text's differs from that in the order of marks alone, which go (but for
+    a few spacing ones of Hangul and music), and Python sorts a long run of marks in quadratic time.
+    """
+    return text if text.isascii() else text.translate(_without_marks())
+
+
+class _WithoutMarks(dict[int, str]):
+    """What each code point becomes, remembered for those that came up; what is forgotten is found again."""
+
+    def __missing__(self, code: int) -> str:
+        if len(self) >= _MEMO_CHARACTERS:
+            self.clear()
+        decomposed = unicodedata.normalize("NFD", chr(code))
+        self[code] = "".join(character for character in decomposed if unicodedata.category(character) != "Mn")
+        return self[code]
+
+
+@cache
+def _without_marks() -> _WithoutMarks:
+    return _WithoutMarks()
 
 
 @cache

@@ -15,11 +15,11 @@ from headrace.pipeline.registry import make_registered
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """The text of a document: valid Unicode, no NUL, lines ended by a line feed."""
+    """The text of a document: valid Unicode, no NUL, lines ended by a line feed; `metadata` is stored as JSON."""
 
     text: str
     title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, str | Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

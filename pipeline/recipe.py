@@ -29,7 +29,7 @@ class Section(BaseModel):
 
 
 class Source(Section):
-    """Where documents come from; `glob` may be left to `--source NAME=GLOB`."""
+    """Where documents come from; `glob` may be left to `--source NAME=GLOB`, `repair` mends what was extracted."""
 
     name: str = Field(pattern=NAME)
     glob: str | None = None
@@ -37,6 +37,14 @@ class Source(Section):
     reader_options: dict[str, Any] = {}
     extractor: str = "trafilatura"
     extractor_options: dict[str, Any] = {}
+    repair: str | None = None
+    repair_options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _options_of_something(self) -> "Source":
+        if self.repair_options and self.repair is None:
+            raise ValueError('repair_options are given, but no repair; say which (repair = "ftfy"), or leave them out')
+        return self
 
 
 class SignalSpec(Section):

@@ -1,4 +1,4 @@
-"""Refetch: read a record again from the bytes that its origin names, extract it anew, and compare.
+"""Refetch: read a record again from the bytes that its origin names, extract (and repair) it anew, and compare.
 
 The file may have moved since. The origin's own place is tried first, then every place where the store has seen a file
 of the same bytes, then the origins that other builds in the store noted for the same `doc_id`. Whatever answers must
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace.pipeline.errors import InputError, IntegrityError, StoreError
-from headrace.pipeline.extract import Dropped, Extracted, make_extractor
+from headrace.pipeline.extract import Dropped, Extracted
 from headrace.pipeline.hashing import digest_range
 from headrace.pipeline.origins import Origin, local_path
 from headrace.pipeline.readers.contract import make_reader, read_extent
@@ -74,7 +74,7 @@ def _read_again(origin: Origin, source: SourceConfig, fate: Fate, passed_over: t
             record = read_extent(file, origin.extent, make_reader(source.reader, source.reader_options))
         except (IntegrityError, InputError):  # a wrong length: only what stands around it shows where it ends
             return Refetched(origin, fate.kind, None, NOT_ALONE, None, passed_over)
-    outcome = make_extractor(source.extractor, source.extractor_options).extract(record)
+    outcome = source.make_text_maker().extract(record)
     text = outcome.text if isinstance(outcome, Extracted) else None
     reason = outcome.reason if isinstance(outcome, Dropped) else None
     return Refetched(origin, record.kind, text, reason, _same(text, reason, fate), passed_over)

@@ -96,7 +96,8 @@ class Fate:
     """What became of a record: `outcome` is kept, dropped or gap, decided at `step` for `reason`.
 
     `failed` are all rules that it fails, also those after the one that dropped it. `place` is its row among the
-    documents or the records of what was read, `corpus` and `tokens` its rows there.
+    documents or the records of what was read, `corpus` and `tokens` its rows there; `metadata` is what the reader kept,
+    the title, and what a repair did.
     """
 
     doc_id: str | None
@@ -118,6 +119,7 @@ class Fate:
     corpus: Place | None = None
     tokens: Place | None = None
     num_tokens: int | None = None
+    metadata: Mapping[str, Any] | None = None
 
 
 def why(store: Store, name: str, lock: Lock | None = None) -> tuple[Fate, ...]:
@@ -221,6 +223,7 @@ class _Walk:
             text=row["text"][:TEXT_START],
             steps=steps,
             failed=tuple(failed for step in steps for failed in step.failed),
+            metadata=json.loads(row["metadata"]),
             corpus=corpus,
             tokens=tokens,
             num_tokens=read_row(Path(tokens.path), tokens.row, ["num_tokens"])["num_tokens"] if tokens else None,

@@ -46,6 +46,7 @@ def why(document: Name, store: StoreFolder, lock: LockFile = None, refetch: Refe
 
 
 def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
+    repair = (fate.metadata or {}).get("repair")
     outcome = f"{fate.outcome} at {fate.step}" if fate.outcome != "kept" else "kept"
     console.print(f"{fate.doc_id or fate.kind}  {fate.url or ''}", style="bold")
     console.print(
@@ -60,6 +61,7 @@ def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
                 "digest": fate.origin.digest,
                 "in the corpus": f"{fate.corpus.path}, row {fate.corpus.row}" if fate.corpus else None,
                 "tokens": f"{fate.num_tokens:,} in {fate.tokens.path}, row {fate.tokens.row}" if fate.tokens else None,
+                "repaired": brief(repair) if repair else None,
                 "text": start_of(fate.text) if fate.text else None,
             }
         )

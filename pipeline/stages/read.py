@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
 
 import pyarrow as pa
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
@@ -24,6 +25,7 @@ from headrace.pipeline.hashing import canonical_json, digest_range
 from headrace.pipeline.raw_files import group_files
 from headrace.pipeline.readers.contract import Extent, Gap, Reader, Record, make_reader
 from headrace.pipeline.readers.sources import FileWindow
+from headrace.pipeline.repair import RepairingExtractor, make_repairer
 from headrace.pipeline.schema import DOCUMENTS, RECORDS, Ledger, Strict, Tally, Task, TaskInput
 from headrace.pipeline.stages.contract import Made, Planning, RawFile, Stage, register
 from headrace.pipeline.store import Store
@@ -43,13 +45,29 @@ def document_id(record: Record, part: str = "") -> str:
 
 
 class SourceConfig(Strict):
-    """How one source is read."""
+    """How one source is read; without a repair nothing of it stands in the config, so that keys are what they were."""
 
     name: str
     reader: str
     reader_options: dict[str, Any] = {}
     extractor: str
     extractor_options: dict[str, Any] = {}
+    repair: str | None = None
+    repair_options: dict[str, Any] = {}
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_repair(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        config: dict[str, Any] = serialize(self)
+        if self.repair is None:
+            del config["repair"], config["repair_options"]
+        return config
+
+    def make_text_maker(self) -> Extractor | RepairingExtractor:
+        """Return what makes this source's texts: its extractor, with its repair if there is one."""
+        extractor = make_extractor(self.extractor, self.extractor_options)
+        if self.repair is None:
+            return extractor
+        return RepairingExtractor(extractor, make_repairer(self.repair, self.repair_options))
 
 
 @register
@@ -72,6 +90,9 @@ class Read(Stage):
             extractor = make_extractor(source.extractor, source.extractor_options)
             found |= {f"reader:{reader.name}": str(reader.version), **reader.resources()}
             found |= {f"extractor:{extractor.name}": str(extractor.version), **extractor.resources()}
+            if source.repair is not None:
+                repairer = make_repairer(source.repair, source.repair_options)
+                found |= {f"repair:{repairer.name}": str(repairer.version), **repairer.resources()}
         return found
 
     def inputs(self) -> tuple[str, ...]:
@@ -169,7 +190,7 @@ class _Reading:
 
     def __post_init__(self) -> None:
         self._reader: Reader = make_reader(self.source.reader, self.source.reader_options)
-        self._extractor: Extractor = make_extractor(self.source.extractor, self.source.extractor_options)
+        self._extractor = self.source.make_text_maker()
 
     def ledger(self) -> Ledger:
         """Return the ledger of all files read."""

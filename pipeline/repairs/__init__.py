@@ -1,0 +1,1 @@
+"""Repairers, one file each: `pipeline.repair` finds them here."""
