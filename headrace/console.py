@@ -84,10 +84,11 @@ def _finish(work: Callable[[], Result], as_json: bool, debug: bool) -> int:
 def explain(error: Exception) -> str:
     """Return what a person should read about an error: what is wrong, where, and what to do."""
     from headrace.filters.models import ModelFileError
+    from headrace.filters.plugins import PluginError
     from headrace.filters.rules import RuleError
     from headrace.pipeline.errors import HeadraceError
 
-    if isinstance(error, HeadraceError | RuleError | ModelFileError):
+    if isinstance(error, HeadraceError | RuleError | ModelFileError | PluginError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f"{error.filename}: " if error.filename else ""

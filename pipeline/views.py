@@ -4,12 +4,12 @@ A signal's id is its name on the raw view (`gopher_quality`) and `name@view` on 
 measured on the text without the spans that signal `c4` removes. A column is `id.column`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from headrace.filters.contract import SIGNALS, Signal, TextBatch
+from headrace.filters.contract import SIGNALS, Column, Signal, TextBatch
 from headrace.filters.spans import Span, View
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.registry import make_registered
@@ -37,26 +37,26 @@ def id_of_column(column: str) -> str:
     return column.rpartition(".")[0]
 
 
-def make_signal(name: str, options: Mapping[str, Any]) -> Signal:
-    """Return a configured signal.
+def make_signal(name: str, options: Mapping[str, Any], plugin: str = "") -> Signal:
+    """Return a configured signal; `plugin` is the module that defines it, where a recipe had to name one.
 
     Raises:
         RecipeError: there is no such signal or it has no such option.
     """
-    signal: Signal = make_registered(SIGNALS, name, options)
+    signal: Signal = make_registered(SIGNALS, name, options, plugin)
     return signal
 
 
-def span_column(view: str) -> str:
+def span_column(view: str, columns: Iterable[Column]) -> str:
     """Return the column whose spans make a view: the one column of that signal that holds removals.
 
     Raises:
         RecipeError: the signal has no such column.
     """
-    columns = [column.name for column in make_signal(view, {}).columns if column.kind == "spans"]
-    if len(columns) != 1:
-        raise RecipeError(f"signal {view!r} makes no view: it has {len(columns)} columns of spans, a view needs one")
-    return f"{view}.{columns[0]}"
+    names = [column.name for column in columns if column.kind == "spans"]
+    if len(names) != 1:
+        raise RecipeError(f"signal {view!r} makes no view: it has {len(names)} columns of spans, a view needs one")
+    return f"{view}.{names[0]}"
 
 
 def side_table_schema(signal: Signal, view: str) -> pa.Schema:

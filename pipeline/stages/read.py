@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import pyarrow as pa
 
+from headrace.filters.plugins import code_identity
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
@@ -72,6 +73,7 @@ class Read(Stage):
             extractor = make_extractor(source.extractor, source.extractor_options)
             found |= {f"reader:{reader.name}": str(reader.version), **reader.resources()}
             found |= {f"extractor:{extractor.name}": str(extractor.version), **extractor.resources()}
+            found |= {**code_identity(type(reader)), **code_identity(type(extractor))}
         return found
 
     def inputs(self) -> tuple[str, ...]:

@@ -1,0 +1,185 @@
+"""Other people's code: modules of installed distributions that register signals, readers or extractors.
+
+A recipe is data and runs no code, with one exception that has to be spelt out: it may name a module in `plugins`, or
+something that an installed distribution announces as an entry point. Such a module is imported only if the file that
+Python would run belongs to an installed distribution: its RECORD lists the file, or the distribution was installed
+editable from a folder above it. Distributions are looked for on Python's path without the current directory. So what
+merely lies beside a recipe, in the current directory or among data is refused, also where it has the name of something
+installed and Python would find it first.
+
+What a plugin computes depends on its code, so the code is named in keys: the distribution, its version, and a digest of
+every source file of the package. The author does not have to declare anything.
+"""
+
+import json
+import os
+import sys
+import traceback
+from functools import cache
+from hashlib import sha256
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec
+from importlib.metadata import Distribution, EntryPoint, distributions
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+OURS = "headrace"
+
+
+class PluginError(Exception):
+    """Other people's code is absent, is not installed, fails at import, or gives one name to two things."""
+
+
+def import_plugin(module: str) -> None:
+    """Import a module of an installed distribution.
+
+    Raises:
+        PluginError: there is no such module, it is not part of an installed distribution, or it fails.
+    """
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        name = ".".join(parts[:depth])  # packages first: to look for a module runs the packages around it
+        spec = _find(name, module)
+        if spec.origin is not None:  # a namespace package is folders without code
+            owner(name, spec.origin)
+            _run(name)
+
+
+def _find(name: str, wanted: str) -> ModuleSpec:
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        missing = "" if name == wanted else f" ({name!r} is not there)"
+        raise PluginError(f"no module {wanted!r} is installed here{missing}; install the package that has it")
+    return spec
+
+
+def _run(name: str) -> None:
+    try:
+        import_module(name)
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"module {name!r} fails at import: {_where(error)}{type(error).__name__}: {error}") from error
+
+
+def _where(error: BaseException) -> str:
+    """Return the file and line that a person should look at: of broken syntax, else the last of the traceback."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}: "
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    frames = [frame for frame in frames if Path(frame.filename).parent != Path(__file__).parent] or frames
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: " if frames else ""
+
+
+def installed_distributions() -> list[Distribution]:
+    """Return what is installed on Python's path, the current directory left out; of one name the first."""
+    here = Path.cwd()
+    path = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    found: dict[str, Distribution] = {}
+    for distribution in distributions(path=path):
+        found.setdefault(_plain_name(distribution), distribution)
+    return list(found.values())
+
+
+def _plain_name(distribution: Distribution) -> str:
+    return (distribution.metadata["Name"] or "").lower().replace("_", "-").replace(".", "-")
+
+
+def owner(module: str, file: str) -> Distribution:
+    """Return the installed distribution that a module's file belongs to.
+
+    Raises:
+        PluginError: it belongs to none.
+    """
+    path = Path(os.path.abspath(file))
+    for distribution in installed_distributions():
+        if _lists(distribution, path) or _is_editable_above(distribution, path):
+            return distribution
+    raise PluginError(
+        f"module {module!r} would be run from {path}, which belongs to no installed distribution, and a recipe runs no "
+        "code that merely lies somewhere; give it a pyproject.toml and pip install it (--editable is enough)"
+    )
+
+
+def _lists(distribution: Distribution, path: Path) -> bool:
+    base = Path(os.path.abspath(str(distribution.locate_file(""))))
+    if not path.is_relative_to(base):
+        return False
+    inside = path.relative_to(base).as_posix()
+    record = distribution.read_text("RECORD")  # as text, because `files` would parse ten thousand lines of some
+    if record is not None:
+        return f"\n{inside}," in f"\n{record}"
+    return any(str(file) == inside for file in distribution.files or ())
+
+
+def _is_editable_above(distribution: Distribution, path: Path) -> bool:
+    record = distribution.read_text("direct_url.json")
+    origin = json.loads(record) if record else {}
+    if not origin.get("dir_info", {}).get("editable"):
+        return False
+    return path.resolve().is_relative_to(Path(unquote(urlsplit(origin["url"]).path)).resolve())
+
+
+def announced(group: str) -> dict[str, list[tuple[EntryPoint, Distribution]]]:
+    """Return the entry points of a group by name, in alphabetical order; nothing is imported."""
+    found: dict[str, list[tuple[EntryPoint, Distribution]]] = {}
+    for distribution in installed_distributions():
+        for entry in distribution.entry_points:
+            if entry.group == group:
+                found.setdefault(entry.name, []).append((entry, distribution))
+    return dict(sorted(found.items()))
+
+
+def announced_module(group: str, name: str) -> str | None:
+    """Return the module that an installed distribution announces under a name, None where none does.
+
+    Raises:
+        PluginError: two distributions announce that name.
+    """
+    found = announced(group).get(name, [])
+    modules = sorted({entry.module for entry, _ in found})
+    if len(modules) > 1:
+        who = " and ".join(f"{entry.module} of {distribution.metadata['Name']}" for entry, distribution in found)
+        raise PluginError(f"two installed distributions announce {name!r} in {group}: {who}; uninstall one of them")
+    return modules[0] if modules else None
+
+
+def code_identity(cls: object) -> dict[str, str]:
+    """Return what names the code of something registered: its distribution, version and digest of sources.
+
+    Empty for what is Headrace's own, whose versions are declared.
+
+    Raises:
+        PluginError: the code belongs to no installed distribution.
+    """
+    module = str(getattr(cls, "__module__", ""))
+    return {} if module.partition(".")[0] == OURS else dict([_identity(module)])
+
+
+@cache
+def _identity(module: str) -> tuple[str, str]:
+    """Return name and identity of a module's outermost regular package; remembered, as what was imported is."""
+    parts = module.split(".")
+    for name in (".".join(parts[: depth + 1]) for depth in range(len(parts))):
+        spec = _find(name, module)
+        if spec.origin is not None:
+            distribution = owner(name, spec.origin)
+            version = f"{distribution.metadata['Name']} {distribution.version}"
+            return f"plugin:{name}", f"{version} sha256:{_digest(spec)}"
+    raise PluginError(f"module {module!r} has no file")
+
+
+def _digest(spec: ModuleSpec) -> str:
+    """Return the sha256 over names and bytes of a package's sources and compiled modules, or of a module's one file."""
+    file = Path(str(spec.origin))
+    folder = file.parent
+    suffixes = tuple(SOURCE_SUFFIXES + EXTENSION_SUFFIXES)
+    files = [file]
+    if spec.submodule_search_locations:
+        files = sorted(path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
+    total = sha256()
+    for path in files:
+        total.update(f"{path.relative_to(folder).as_posix()}\n{sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return total.hexdigest()
