@@ -5,6 +5,7 @@ A signal never decides. It measures whole batches and returns one value per text
 `@register`; its dataclass fields are its configuration and, with `version` and `resources()`, its identity.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,10 @@ class TextBatch:
     texts: Sequence[str]
     urls: Sequence[str]
 
+    def __post_init__(self) -> None:
+        """Measure a lone surrogate, which no stored text has, as U+FFFD, which is as long in UTF-8."""
+        object.__setattr__(self, "texts", [_without_surrogates(text) for text in self.texts])
+
     def __len__(self) -> int:
         """Return the number of texts."""
         return len(self.texts)
@@ -49,6 +54,16 @@ class TextBatch:
         from headrace.filters.words import split_words
 
         return [split_words(text) for text in self.texts]
+
+
+def _without_surrogates(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 class Signal(Protocol):

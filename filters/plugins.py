@@ -31,6 +31,7 @@ class PluginError(Exception):
     """Other people's code is absent, is not installed, fails at import, or gives one name to two things."""
 
 
+@cache
 def import_plugin(module: str) -> None:
     """Import a module of an installed distribution.
 
@@ -76,11 +77,20 @@ def _where(error: BaseException) -> str:
 def installed_distributions() -> list[Distribution]:
     """Return what is installed on Python's path, the current directory left out; of one name the first."""
     here = Path.cwd()
-    path = [entry for entry in sys.path if entry and Path(entry).resolve() != here]
+    return _distributions(tuple(entry for entry in sys.path if entry and Path(entry).resolve() != here))
+
+
+@cache
+def _distributions(path: tuple[str, ...]) -> list[Distribution]:
     found: dict[str, Distribution] = {}
-    for distribution in distributions(path=path):
+    for distribution in distributions(path=list(path)):
         found.setdefault(_plain_name(distribution), distribution)
     return list(found.values())
+
+
+@cache
+def _entry_points(distribution: Distribution) -> tuple[EntryPoint, ...]:
+    return tuple(distribution.entry_points)
 
 
 def _plain_name(distribution: Distribution) -> str:
@@ -126,7 +136,7 @@ def announced(group: str) -> dict[str, list[tuple[EntryPoint, Distribution]]]:
     """Return the entry points of a group by name, in alphabetical order; nothing is imported."""
     found: dict[str, list[tuple[EntryPoint, Distribution]]] = {}
     for distribution in installed_distributions():
-        for entry in distribution.entry_points:
+        for entry in _entry_points(distribution):
             if entry.group == group:
                 found.setdefault(entry.name, []).append((entry, distribution))
     return dict(sorted(found.items()))

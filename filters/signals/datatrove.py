@@ -8,8 +8,9 @@ signals.
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, make_dataclass
 from functools import cache
 from typing import Any, ClassVar
 
@@ -51,7 +52,9 @@ class DatatroveFilter:
         """Return decisions; a document that the filter cannot judge (it raises) has none, and the exception's name."""
         block = _opened(self)
         pairs = zip(batch.texts, batch.urls, strict=True)
-        return by_column(self.columns, (_judge(block, text, url) for text, url in pairs))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numpy, about means of nothing
+            return by_column(self.columns, (_judge(block, text, url) for text, url in pairs))
 
     def __hash__(self) -> int:
         return hash((self.block, json.dumps(self.options)))  # arrays are lists where the constructor wants lists
@@ -81,8 +84,6 @@ def _judge(block: Any, text: str, url: str) -> tuple[bool | None, str | None, bo
 @cache
 def _signal_class(block: str) -> type[Signal]:
     """Return the signal of a filter: a frozen dataclass whose fields are its constructor's parameters."""
-    from dataclasses import make_dataclass
-
     namespace = {
         "name": f"{PREFIX}:{block}",
         "block": block,
