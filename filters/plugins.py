@@ -7,8 +7,7 @@ editable from a folder above it. Distributions are looked for on Python's path w
 merely lies beside a recipe, in the current directory or among data is refused, also where it has the name of something
 installed and Python would find it first.
 
-What a plugin computes depends on its code, so the code is named in keys: the distribution, its version, and a digest of
-every source file of the package. The author does not have to declare anything.
+What a plugin computes depends on its code, which `plugin_code` names.
 """
 
 import json
@@ -16,9 +15,8 @@ import os
 import sys
 import traceback
 from functools import cache
-from hashlib import sha256
 from importlib import import_module
-from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ModuleSpec
+from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, EntryPoint, distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,15 +37,18 @@ def import_plugin(module: str) -> None:
         PluginError: there is no such module, it is not part of an installed distribution, or it fails.
     """
     parts = module.split(".")
+    if parts[0] == OURS:
+        raise PluginError(f"module {module!r} is Headrace's own, and what it registers is there without being named")
     for depth in range(1, len(parts) + 1):
         name = ".".join(parts[:depth])  # packages first: to look for a module runs the packages around it
-        spec = _find(name, module)
+        spec = find_module(name, module)
         if spec.origin is not None:  # a namespace package is folders without code
             owner(name, spec.origin)
             _run(name)
 
 
-def _find(name: str, wanted: str) -> ModuleSpec:
+def find_module(name: str, wanted: str) -> ModuleSpec:
+    """Return where a module lies; raises `PluginError` that names the module that is `wanted` in the end."""
     try:
         spec = find_spec(name)
     except (ImportError, ValueError):
@@ -154,42 +155,3 @@ def announced_module(group: str, name: str) -> str | None:
         who = " and ".join(f"{entry.module} of {distribution.metadata['Name']}" for entry, distribution in found)
         raise PluginError(f"two installed distributions announce {name!r} in {group}: {who}; uninstall one of them")
     return modules[0] if modules else None
-
-
-def code_identity(cls: object) -> dict[str, str]:
-    """Return what names the code of something registered: its distribution, version and digest of sources.
-
-    Empty for what is Headrace's own, whose versions are declared.
-
-    Raises:
-        PluginError: the code belongs to no installed distribution.
-    """
-    module = str(getattr(cls, "__module__", ""))
-    return {} if module.partition(".")[0] == OURS else dict([_identity(module)])
-
-
-@cache
-def _identity(module: str) -> tuple[str, str]:
-    """Return name and identity of a module's outermost regular package; remembered, as what was imported is."""
-    parts = module.split(".")
-    for name in (".".join(parts[: depth + 1]) for depth in range(len(parts))):
-        spec = _find(name, module)
-        if spec.origin is not None:
-            distribution = owner(name, spec.origin)
-            version = f"{distribution.metadata['Name']} {distribution.version}"
-            return f"plugin:{name}", f"{version} sha256:{_digest(spec)}"
-    raise PluginError(f"module {module!r} has no file")
-
-
-def _digest(spec: ModuleSpec) -> str:
-    """Return the sha256 over names and bytes of a package's sources and compiled modules, or of a module's one file."""
-    file = Path(str(spec.origin))
-    folder = file.parent
-    suffixes = tuple(SOURCE_SUFFIXES + EXTENSION_SUFFIXES)
-    files = [file]
-    if spec.submodule_search_locations:
-        files = sorted(path for path in folder.rglob("*") if path.name.endswith(suffixes) and path.is_file())
-    total = sha256()
-    for path in files:
-        total.update(f"{path.relative_to(folder).as_posix()}\n{sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()

@@ -12,7 +12,7 @@ from headrace.filters.plugins import PluginError
 from headrace.filters.registry import ClassRegistry, Registry
 from headrace.pipeline.errors import RecipeError
 
-__all__ = ["ClassRegistry", "Registry", "make_registered"]
+__all__ = ["ClassRegistry", "Registry", "find_registered", "make_registered"]
 
 
 def make_registered(registry: ClassRegistry, name: str, options: Mapping[str, Any], plugin: str = "") -> Any:
@@ -23,7 +23,7 @@ def make_registered(registry: ClassRegistry, name: str, options: Mapping[str, An
     Raises:
         RecipeError: there is no class of that name, it has no such option, lacks one, or refuses a value.
     """
-    kind, cls = registry.kind, _find_class(registry, name, plugin)
+    kind, cls = registry.kind, find_registered(registry, name, plugin)
     known = {field.name for field in fields(cls)}
     for option in options:
         if option not in known:
@@ -39,7 +39,8 @@ def make_registered(registry: ClassRegistry, name: str, options: Mapping[str, An
         raise RecipeError(f"{kind} {name!r} refuses its options {dict(options)}: {error}") from error
 
 
-def _find_class(registry: ClassRegistry, name: str, plugin: str) -> type[Any]:
+def find_registered(registry: ClassRegistry, name: str, plugin: str = "") -> type[Any]:
+    """Return the registered class of a name; raises `RecipeError`, which suggests the near miss."""
     try:
         found = registry.find(name, plugin)
         if found is None:

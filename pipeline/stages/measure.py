@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.contract import Signal
-from headrace.filters.plugins import code_identity
+from headrace.filters.plugin_code import code_identity
 from headrace.pipeline.schema import SPANS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import pyarrow as pa
 
-from headrace.filters.plugins import code_identity
+from headrace.filters.plugin_code import code_identity
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
