@@ -6,6 +6,7 @@ since what they keep depends on the order of documents.
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, field
 from functools import cache
@@ -91,10 +92,12 @@ def open_block(name: str, options: Mapping[str, Any]) -> Any:
     """
     files = block_files(name, options)
     try:
-        block = _block_classes()[name](**options)
-        if adapt := _ADAPT.get(name):
-            adapt(block, files)
-        block.filter_batch([_probe()])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what the libraries of datatrove deprecate
+            block = _block_classes()[name](**options)
+            if adapt := _ADAPT.get(name):
+                adapt(block, files)
+            block.filter_batch([_probe()])
     except Exception as error:
         defaults = {option: default.default for option, _, default in block_options(name)}
         given = {option: value for option, value in options.items() if value != defaults[option]}

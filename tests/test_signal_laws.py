@@ -75,7 +75,7 @@ def test_a_long_text_of_one_part_comes_back(signal: Signal, part: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", PARTS, ids=ascii)
+@pytest.mark.parametrize("part", ["a", "\n", "a b ", "é. "], ids=ascii)
 @pytest.mark.parametrize("signal", SIGNALS)
 @pytest.mark.timeout(600)
 def test_ten_megabytes_of_one_part_come_back(signal: Signal, part: str) -> None:

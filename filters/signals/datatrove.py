@@ -53,7 +53,7 @@ class DatatroveFilter:
         block = _opened(self)
         pairs = zip(batch.texts, batch.urls, strict=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of numpy, about means of nothing
+            warnings.simplefilter("ignore")  # of numpy and others, about what datatrove does
             return by_column(self.columns, (_judge(block, text, url) for text, url in pairs))
 
     def __hash__(self) -> int:
