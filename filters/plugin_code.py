@@ -80,8 +80,12 @@ def _imported(name: str, path: Path) -> Iterator[str]:
     """Yield every name that a source file imports and that may be a module."""
     if not path.name.endswith(tuple(SOURCE_SUFFIXES)):
         return
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):  # of a helper that was never run: its digest counts all the same
+        return
     around = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
