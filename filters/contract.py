@@ -5,6 +5,7 @@ A signal never decides. It measures whole batches and returns one value per text
 `@register`; its dataclass fields are its configuration and, with `version` and `resources()`, its identity.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,11 +38,11 @@ class TextBatch:
     """Texts to measure, with the analyses that several signals share (each made once, when first asked for).
 
     `urls` is parallel to `texts`; a document without a URL has the empty string. Texts are Unicode as Python has it:
-    lone surrogates are measured like any character, as the three bytes that UTF-8 would give them.
+    a lone surrogate, which no stored text has, is measured as U+FFFD, which is as long in UTF-8.
     """
 
     def __init__(self, texts: Sequence[str], urls: Sequence[str]) -> None:
-        self.texts, self.urls = texts, urls
+        self.texts, self.urls = [_without_surrogates(text) for text in texts], urls
 
     @classmethod
     def from_utf8(cls, data: Uint8s, offsets: Int64s, urls: Sequence[str]) -> "TextBatch":
@@ -77,6 +78,16 @@ class TextBatch:
         from headrace.filters.analysis.tokens import word_strings
 
         return word_strings(self.utf8.data, self.word_table)
+
+
+def _without_surrogates(text: str) -> str:
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 class Signal(Protocol):

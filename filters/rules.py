@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 RAW_VIEW = "raw"
 _NAME = r"[a-z][a-z0-9_]*"
-_COLUMN_ID = re.compile(rf"(?P<signal>{_NAME})(?:@(?P<view>{_NAME}))?\.(?P<column>{_NAME})")
+_SIGNAL = rf"{_NAME}(?::[A-Za-z][A-Za-z0-9_]*)?"  # a member of a family has its maker's name: datatrove:C4QualityFilter
+_COLUMN_ID = re.compile(rf"(?P<signal>{_SIGNAL})(?:@(?P<view>{_NAME}))?\.(?P<column>{_NAME})")
 _DOCUMENT_COLUMN = re.compile(_NAME)
 
 

@@ -12,7 +12,7 @@ Int64s = npt.NDArray[np.int64]
 
 
 class Utf8(NamedTuple):
-    """Text i is the bytes of `data` from offsets[i] to offsets[i + 1]; lone surrogates are three bytes each."""
+    """Text i is the bytes of `data` from offsets[i] to offsets[i + 1]."""
 
     data: Uint8s
     offsets: Int64s
@@ -20,7 +20,7 @@ class Utf8(NamedTuple):
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Utf8":
         """Return strings as bytes."""
-        encoded = [encode(text) for text in texts]
+        encoded = [text.encode() for text in texts]
         offsets = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
 
@@ -30,11 +30,6 @@ class Utf8(NamedTuple):
             yield decode(self.data, start, end)
 
 
-def encode(text: str) -> bytes:
-    """Return a text in UTF-8."""
-    return text.encode("utf-8", "surrogatepass")
-
-
 def decode(data: Uint8s, start: int, end: int) -> str:
     """Return data[start:end] as a string."""
-    return data[start:end].tobytes().decode("utf-8", "surrogatepass")
+    return data[start:end].tobytes().decode()

@@ -85,10 +85,11 @@ def explain(error: Exception) -> str:
     """Return what a person should read about an error: what is wrong, where, and what to do."""
     from headrace.filters.libraries import MissingLibraryError
     from headrace.filters.models import ModelFileError
+    from headrace.filters.plugins import PluginError
     from headrace.filters.rules import RuleError
     from headrace.pipeline.errors import HeadraceError
 
-    if isinstance(error, HeadraceError | RuleError | ModelFileError | MissingLibraryError):
+    if isinstance(error, HeadraceError | RuleError | ModelFileError | MissingLibraryError | PluginError):
         return str(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         where = f"{error.filename}: " if error.filename else ""

@@ -14,6 +14,7 @@ from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.fitting import check_steps
 from headrace.pipeline.lock import Lock, LockedInput, LockedStep, explain_change
+from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import (
     MEBIBYTE,
@@ -202,7 +203,8 @@ class _Walker:
         stages = []
         for signal in step.signals:
             spec = SignalSpec(name=signal) if isinstance(signal, str) else signal
-            stages.append(Measure(signal=spec.name, options=spec.options, view=step.view))
+            plugin = plugin_signals(self.recipe.plugins).get(spec.name, "")
+            stages.append(Measure(signal=spec.name, options=spec.options, view=step.view, plugin=plugin))
         planned = [self._planned(f"measure {stage.id}", stage) for stage in stages]
         manifests = yield planned
         for stage, manifest in zip(stages, manifests, strict=True):

@@ -12,6 +12,7 @@ from headrace.filters.contract import Signal
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
 from headrace.pipeline.schema import DOCUMENTS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
@@ -31,10 +32,11 @@ def check_steps(recipe: Recipe) -> None:
         ModelFileError: a signal's model file is not on this machine.
     """
     measured: Measured = {}
+    plugins = plugin_signals(recipe.plugins)
     for step in recipe.steps:
         match step:
             case MeasureStep():
-                _measure(step, measured)
+                _measure(step, measured, plugins)
             case RulesStep():
                 for name in step.sets:
                     _check_set(name, measured)
@@ -47,14 +49,13 @@ def check_steps(recipe: Recipe) -> None:
                     _require(column, measured, ("spans",), "cut edits text by columns of spans")
 
 
-def _measure(step: MeasureStep, measured: Measured) -> None:
+def _measure(step: MeasureStep, measured: Measured, plugins: Mapping[str, str]) -> None:
     """Add the signals of a step to those that later steps can name."""
     if step.view != RAW:
-        _signal(step.view, measured)
-        span_column(step.view)
+        span_column(step.view, _signal(step.view, measured).columns)
     for item in step.signals:
         spec = SignalSpec(name=item) if isinstance(item, str) else item
-        signal = make_signal(spec.name, spec.options)
+        signal = make_signal(spec.name, spec.options, plugins.get(spec.name, ""))
         signal.resources()  # asks for the model file, if it needs one
         measured[signal_id(spec.name, step.view)] = signal
 

@@ -1,4 +1,4 @@
-"""Recipes: what a person wants of a corpus, as strict TOML; no includes, no code.
+"""Recipes: what a person wants of a corpus, as strict TOML; no includes, and no code but of installed `plugins`.
 
 A recipe names its sources and, in order, the steps that documents go through. Reading, the removal of equal records and
 the writing of manifests need no words: they are implied.
@@ -19,6 +19,7 @@ from headrace.pipeline.strict_toml import load_toml, parse_toml
 from headrace.pipeline.views import RAW, signal_id
 
 NAME = r"^[a-z][a-z0-9_-]*$"
+MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
 MEBIBYTE = 1 << 20
 
 
@@ -137,6 +138,7 @@ class Recipe(Section):
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, le=SCHEMA_VERSION)
     name: str = Field(pattern=NAME)
     description: str = ""
+    plugins: list[Annotated[str, Field(pattern=MODULE)]] = []
     sources: list[Source] = Field(min_length=1)
     steps: list[Step] = Field(min_length=1)
     sharding: Sharding = Sharding()

@@ -2,37 +2,52 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from headrace.filters.plugins import PluginError
 from headrace.filters.registry import ClassRegistry, Registry
 from headrace.pipeline.errors import RecipeError
 
-__all__ = ["ClassRegistry", "Registry", "make_registered"]
+__all__ = ["ClassRegistry", "Registry", "find_registered", "make_registered"]
 
 
-def make_registered(registry: ClassRegistry, name: str, options: Mapping[str, Any]) -> Any:
+def make_registered(registry: ClassRegistry, name: str, options: Mapping[str, Any], plugin: str = "") -> Any:
     """Return the registered dataclass of that name made with `options` as its fields; arrays become tuples.
 
+    `plugin` is the module that has it, if it is not known without.
+
     Raises:
-        RecipeError: there is no class of that name, it has no such option, or refuses a value.
+        RecipeError: there is no class of that name, it has no such option, lacks one, or refuses a value.
     """
-    kind, classes = registry.kind, registry.all()
-    if name not in classes:
-        raise RecipeError(f"there is no {kind} {name!r}{_near(name, classes)}")
-    known = {field.name for field in fields(classes[name])}
+    kind, cls = registry.kind, find_registered(registry, name, plugin)
+    known = {field.name for field in fields(cls)}
     for option in options:
         if option not in known:
             raise RecipeError(f"{kind} {name!r} has no option {option!r}{_near(option, known)}")
-    types = get_type_hints(classes[name])
+    for field in fields(cls):
+        if field.name not in options and field.default is MISSING and field.default_factory is MISSING:
+            raise RecipeError(f"{kind} {name!r} needs the option {field.name!r}")
+    types = get_type_hints(cls)
     values = {key: _checked(f"{kind} {name!r}, option {key!r}", types[key], value) for key, value in options.items()}
     try:
-        return classes[name](**values)
+        return cls(**values)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{kind} {name!r} refuses its options {dict(options)}: {error}") from error
+
+
+def find_registered(registry: ClassRegistry, name: str, plugin: str = "") -> type[Any]:
+    """Return the registered class of a name; raises `RecipeError`, which suggests the near miss."""
+    try:
+        found = registry.find(name, plugin)
+        if found is None:
+            raise RecipeError(f"there is no {registry.kind} {name!r}{_near(name, registry.names())}")
+    except PluginError as error:
+        raise RecipeError(f"{registry.kind} {name!r}: {error}") from error
+    return found
 
 
 def _checked(what: str, kind: Any, value: Any) -> Any:

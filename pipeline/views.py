@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.filters.contract import SIGNALS, Signal, TextBatch
+from headrace.filters.contract import SIGNALS, Column, Signal, TextBatch
 from headrace.filters.spans import Span, SpanColumn, View
 from headrace.filters.utf8 import Int64s, Utf8
 from headrace.pipeline.errors import RecipeError
@@ -50,26 +50,26 @@ def roles_of_columns(columns: Iterable[str]) -> dict[str, list[str]]:
     return roles
 
 
-def make_signal(name: str, options: Mapping[str, Any]) -> Signal:
-    """Return a configured signal.
+def make_signal(name: str, options: Mapping[str, Any], plugin: str = "") -> Signal:
+    """Return a configured signal; `plugin` is the module that defines it, where a recipe had to name one.
 
     Raises:
         RecipeError: there is no such signal or it has no such option.
     """
-    signal: Signal = make_registered(SIGNALS, name, options)
+    signal: Signal = make_registered(SIGNALS, name, options, plugin)
     return signal
 
 
-def span_column(view: str) -> str:
+def span_column(view: str, columns: Iterable[Column]) -> str:
     """Return the column whose spans make a view: the one column of that signal that holds removals.
 
     Raises:
         RecipeError: the signal has no such column.
     """
-    columns = [column.name for column in make_signal(view, {}).columns if column.kind == "spans"]
-    if len(columns) != 1:
-        raise RecipeError(f"signal {view!r} makes no view: it has {len(columns)} columns of spans, a view needs one")
-    return f"{view}.{columns[0]}"
+    names = [column.name for column in columns if column.kind == "spans"]
+    if len(names) != 1:
+        raise RecipeError(f"signal {view!r} makes no view: it has {len(names)} columns of spans, a view needs one")
+    return f"{view}.{names[0]}"
 
 
 def side_table_schema(signal: Signal, view: str) -> pa.Schema:

@@ -17,14 +17,14 @@ from headrace.filters.analysis.codepoints import Flag, load_codepoints
 from headrace.filters.analysis.hashing import append_byte, hash_between, hash_bytes
 from headrace.filters.contract import TextBatch
 from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL, TERMINAL_PUNCTUATION
-from headrace.filters.repetition import count_duplicates, repeated_gram_chars, top_gram_chars
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import DUPLICATE_GRAMS, TOP_GRAMS, GopherQuality, GopherRepetition
 from headrace.filters.spans import Span, View
-from headrace.filters.utf8 import Utf8, decode, encode
+from headrace.filters.utf8 import Utf8, decode
 from headrace.filters.words import english_tokenizer
 from headrace.pipeline.schema import SPANS
 from headrace.pipeline.views import Views
+from tests.plain_repetition import count_duplicates, repeated_gram_chars, top_gram_chars
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 LANGUAGES = DATA / "languages" / "udhr2.zip"
@@ -73,11 +73,10 @@ def test_words_of_388_languages() -> None:
     assert len(batch.word_table.words) > 500_000
 
 
-def test_lone_surrogates_are_characters() -> None:
-    text = "a \ud800b, \udfff."
-    batch = TextBatch([text], [""])
-    assert batch.words == words(batch) == [["a", "\ud800b", ",", "\udfff."]]
-    assert list(Utf8.of([text, ""]).texts()) == [text, ""]
+def test_lone_surrogates_are_measured_as_replacement_characters() -> None:
+    batch = TextBatch(["a \ud800b, \udfff."], [""])
+    assert batch.words == words(batch) == [["a", "\ufffd", "b", ",", "\ufffd", "."]]
+    assert list(Utf8.of(["é 🍷", ""]).texts()) == ["é 🍷", ""]
 
 
 def test_flags_are_those_of_python_and_of_the_lists() -> None:
@@ -191,7 +190,7 @@ def test_fragments_are_what_plain_python_counts(texts: list[str]) -> None:
 @st.composite
 def edited_texts(draw: st.DrawFn) -> tuple[str, list[Span]]:
     text = draw(st.text("aé🍷\n ", max_size=30))
-    ends = [0, *np.cumsum([len(encode(character)) for character in text]).tolist()]
+    ends = [0, *np.cumsum([len(character.encode()) for character in text]).tolist()]
     pairs = draw(st.lists(st.tuples(st.sampled_from(ends), st.sampled_from(ends)), max_size=4))
     replacements = st.sampled_from([None, None, "", "x", "été"])
     return text, [Span(min(pair), max(pair), "label", draw(replacements)) for pair in pairs]

@@ -1,6 +1,5 @@
-"""Every signal keeps its contract on every text, and each family measures what its reference does."""
+"""Each family of signals measures what its reference does; the laws of all are in `test_signal_laws`."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,36 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.filters import models
-from headrace.filters.contract import Column, Signal, TextBatch, iter_columns, signal_classes
+from headrace.filters.contract import Signal, TextBatch, iter_columns, signal_classes
 from headrace.filters.models import ModelFileError, find_model
-from headrace.filters.repetition import repeated_gram_chars, top_gram_chars
 from headrace.filters.signals.c4 import C4
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import GopherQuality, GopherRepetition
 from headrace.filters.signals.language import Language
 from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, minimum_hashes, permutations
 from headrace.filters.signals.pii import Pii
-from headrace.filters.spans import Span, View, apply_spans
+from headrace.filters.spans import View, apply_spans
+from tests.plain_repetition import repeated_gram_chars, top_gram_chars
 
 PROSE = "The mill stands by the river. It has been there for 200 years, and it works.\nThat is what we have to tell.\n"
-TEXTS = [
-    "",
-    " \n\t\u3000",
-    "x",
-    PROSE,
-    PROSE * 30,
-    "- one\n- two\n• three\n…\n",
-    "x" * 30_000,
-    "a-" * 15_000,
-    "(" * 10_000,
-    "مرحبا بالعالم. هذا نص قصير؟\n" * 5,
-    "שלום עולם! זה טקסט.\r\nעוד שורה אחת כאן.\u2028סוף",  # noqa: RUF001 - other scripts are the point
-    "日本語の文章です。次の文です！\n",  # noqa: RUF001 - other scripts are the point
-    "mail me@example.net or 8.8.8.8, [12] not 10.0.0.1 {code} Lorem ipsum javascript",
-    "\x00\x01 control \x85 next\x0b line\x1c end 🍷🍷",
-    "#" * 50 + " ... " * 20,
-]
-TYPES = {"int": int, "float": float, "bool": bool, "string": str, "spans": list, "hashes": bytes}
 
 
 def has_language_model() -> bool:
@@ -48,10 +29,6 @@ def has_language_model() -> bool:
         return find_model("lid.176.ftz").is_file()
     except ModelFileError:
         return False
-
-
-def all_signals() -> list[Signal]:
-    return [cls() for name, cls in signal_classes().items() if name != "language" or has_language_model()]
 
 
 def measure(signal: Signal, texts: Sequence[str]) -> Mapping[str, Sequence[Any]]:
@@ -65,55 +42,6 @@ def one(signal: Signal, text: str) -> dict[str, Any]:
 def test_the_families_are_registered() -> None:
     expected = {"c4", "fineweb", "gopher_quality", "gopher_repetition", "language", "minhash", "pii"}
     assert expected <= set(signal_classes())
-    for name, cls in signal_classes().items():
-        assert cls.name == name
-        assert cls.version >= 1
-        assert hash(cls()) == hash(cls())  # frozen, of literal values
-
-
-@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
-def test_values_are_of_their_columns_kind_for_every_text(signal: Signal) -> None:
-    values = measure(signal, TEXTS)
-    assert list(values) == [column.name for column in signal.columns]
-    for column in signal.columns:
-        assert column.doc
-        assert len(values[column.name]) == len(TEXTS)
-        for text, value in zip(TEXTS, values[column.name], strict=True):
-            assert_value(column, value, text)
-
-
-def assert_value(column: Column, value: Any, text: str) -> None:
-    if value is None:
-        return
-    assert type(value) is TYPES[column.kind], column
-    if column.kind == "float":
-        assert math.isfinite(value)
-    if column.kind == "spans":
-        assert all(isinstance(span, Span) and span.label for span in value)
-        assert value == sorted(value)
-        apply_spans(text, value)
-
-
-@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
-def test_a_text_is_measured_alike_alone_and_among_others(signal: Signal) -> None:
-    together = measure(signal, TEXTS)
-    for number, text in enumerate(TEXTS):
-        assert one(signal, text) == {name: values[number] for name, values in together.items()}
-    assert all(len(values) == 0 for values in measure(signal, []).values())
-
-
-@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
-def test_resources_are_names_and_versions(signal: Signal) -> None:
-    resources = signal.resources()
-    assert resources
-    assert all(isinstance(key, str) and isinstance(value, str) and value for key, value in resources.items())
-
-
-@pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)
-@pytest.mark.parametrize("part", ["a", "a-", "a.", "a@", "1.", "{ ", "a b ", "。", "x\n"])
-@pytest.mark.timeout(100)
-def test_a_huge_text_of_one_part_does_not_hang(signal: Signal, part: str) -> None:
-    one(signal, part * (60_000 // len(part)))
 
 
 def test_columns_of_several_signals() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from headrace.filters.analysis.codepoints import Flag
-from headrace.filters.analysis.lines import find_break, skip_space, trim_space
+from headrace.filters.analysis.lines import find_break, holds_byte, skip_space, trim_space
 from headrace.filters.analysis.utf8 import decode, flags_of
 
 TOO_LONG_WORD, NO_TERMINAL_PUNCT, TOO_FEW_WORDS, JAVASCRIPT, POLICY, CITATION, WHITE_SPACE, LINE_BREAK = range(8)
@@ -84,6 +84,8 @@ def _folded(data, start, end):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def _phrases_of(cleaned, start, end):  # type: ignore[no-untyped-def]
+    if not (holds_byte(cleaned, start, end, 0xC4) or holds_byte(cleaned, start, end, 0xE2)):
+        return _find_phrases(cleaned, start, end)
     for position in range(start, end):
         dotted = cleaned[position] == 0xC4 and cleaned[position + 1] == 0xB0
         if dotted or (cleaned[position] == 0xE2 and cleaned[position + 1] == 0x84 and cleaned[position + 2] == 0xAA):
@@ -225,9 +227,13 @@ def _write_spans(kept, first, last, tiles, end, origin, spans, count):  # type: 
 @njit(cache=True)
 def _copy_line(data, start, end, citations, cleaned, size, index, pages):  # type: ignore[no-untyped-def]
     """Write a line without citations (where they go) behind `cleaned[:size]`; return the new size and their number."""
+    if not citations or not holds_byte(data, start, end, _OPEN):
+        for position in range(start, end):
+            cleaned[size + position - start] = data[position]
+        return size + end - start, 0
     num_citations, position = 0, start
     while position < end:
-        length = _citation_length(data, position, end, index, pages) if citations and data[position] == _OPEN else 0
+        length = _citation_length(data, position, end, index, pages) if data[position] == _OPEN else 0
         if length:
             num_citations += 1
             position += length
@@ -244,9 +250,7 @@ def _content_fault(cleaned, start, end, kinds, row):  # type: ignore[no-untyped-
     row[NUM_FAULTS + 1] |= found & _LOREM_BIT
     if found & kinds & _JAVASCRIPT_BIT:
         return JAVASCRIPT
-    for position in range(start, end):
-        if cleaned[position] == _CURLY:
-            row[NUM_FAULTS + 2] = 1
+    row[NUM_FAULTS + 2] |= holds_byte(cleaned, start, end, _CURLY)
     return POLICY if found & kinds & _POLICY_BIT else _NO_FAULT
 
 

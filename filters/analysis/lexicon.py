@@ -13,7 +13,6 @@ import numpy.typing as npt
 from numba import njit
 
 from headrace.filters.analysis.hashing import hash_bytes, join_hashes, scatter
-from headrace.filters.utf8 import encode
 from headrace.filters.words import EnglishTokenizer, english_tokenizer
 
 ENTRY = np.dtype([("key", np.uint64), ("first", np.int32), ("count", np.int32)])
@@ -59,7 +58,7 @@ def make_lexicon(tokenizer: EnglishTokenizer) -> Lexicon:
     found: dict[int, tuple[int, int]] = {}
     for text, pieces in tokenizer.exceptions.items():
         found[_hash(text)] = len(lengths), len(pieces)
-        lengths += [len(encode(piece)) for piece in pieces]
+        lengths += [len(piece.encode()) for piece in pieces]
     found |= dict.fromkeys(_other_keys(tokenizer), (0, 0))
     return Lexicon(_table(found), np.array(lengths, np.int64))
 
@@ -72,7 +71,7 @@ def _other_keys(tokenizer: EnglishTokenizer) -> Iterator[int]:
 
 
 def _hash(text: str) -> int:
-    data = np.frombuffer(encode(text), np.uint8)
+    data = np.frombuffer(text.encode(), np.uint8)
     return int(hash_bytes(data, 0, len(data)))
 
 

@@ -26,6 +26,24 @@ def count_characters(data, start, end):  # type: ignore[no-untyped-def]
     return count
 
 
+@njit(cache=True)
+def count_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
+    """Return how often a byte stands in data[start:end]."""
+    count = 0
+    for position in range(start, end):
+        count += data[position] == wanted
+    return count
+
+
+@njit(cache=True)
+def holds_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
+    """Return whether a byte stands in data[start:end]; all are looked at, which is many at once."""
+    found = False
+    for position in range(start, end):
+        found |= data[position] == wanted
+    return found
+
+
 @njit(cache=True, inline="always")
 def break_length(data, position, end):  # type: ignore[no-untyped-def]
     """Return the length in bytes of the line break at a position, as `str.splitlines` knows them, or 0."""

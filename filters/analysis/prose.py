@@ -5,10 +5,11 @@ from numba import njit
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.cutting import HAS_LETTER, NON_SYMBOL
-from headrace.filters.analysis.hashing import as_key, hash_bytes, scatter
+from headrace.filters.analysis.hashing import append_byte, as_key, scatter
 from headrace.filters.analysis.lexicon import find_entry
 from headrace.filters.analysis.lines import (
-    count_characters,
+    begins_character,
+    count_byte,
     ends_with_ellipsis,
     find_break,
     last_character,
@@ -46,19 +47,18 @@ def count_words(words, first_word, stop_words, num_stop_words):  # type: ignore[
 
 @njit(cache=True)
 def count_marks(data, offsets):  # type: ignore[no-untyped-def]
-    """Return for each text: characters, hash signs, ellipses (three dots, or U+2026)."""
-    counts = np.zeros((len(offsets) - 1, 3), np.int64)
+    """Return for each text: hash signs, ellipses (three dots, or U+2026)."""
+    counts = np.zeros((len(offsets) - 1, 2), np.int64)
     for text in range(len(offsets) - 1):
-        dots, row = 0, counts[text]
-        for position in range(offsets[text], offsets[text + 1]):
+        start, end = offsets[text], offsets[text + 1]
+        counts[text, 0] = count_byte(data, start, end, _HASH)
+        position = start
+        while position < end:
             byte = data[position]
-            row[0] += byte & 0xC0 != 0x80
-            if byte == _HASH:
-                row[1] += 1
-            dots = dots + 1 if byte == _DOT else 0
-            if dots == 3 or (byte == 0xE2 and data[position + 1] == 0x80 and data[position + 2] == 0xA6):
-                row[2] += 1
-                dots = 0
+            position += 1
+            if (byte == _DOT or byte == 0xE2) and ends_with_ellipsis(data, position - 1, min(position + 2, end)):
+                counts[text, 1] += 1
+                position += 2
     return counts
 
 
@@ -96,20 +96,20 @@ def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ign
     for text in range(len(offsets) - 1):
         row = counts[text]
         start, stop = offsets[text], offsets[text + 1]
-        for position in range(start, stop):
-            row[5] += data[position] == _LINE_FEED
+        row[5] = count_byte(data, start, stop, _LINE_FEED)
         seen = _clean_set(seen, row[5] + 1)
         while start <= stop:
-            end = start
+            end, value, num_chars = start, np.uint64(0), 0
             while end < stop and data[end] != _LINE_FEED:
+                value = append_byte(value, data[end])
+                num_chars += begins_character(data[end])
                 end += 1
-            num_chars = count_characters(data, start, end)
             row[4] += num_chars
             if skip_space(data, start, end, index, pages) < end:
                 row[0] += 1
                 row[1] += (last_character(data, start, end, index, pages)[1] & _LINE_TERMINAL) != 0
                 row[2] += num_chars <= short_line_chars
-                if _add(seen, as_key(hash_bytes(data, start, end)), row[5] + 1):
+                if _add(seen, as_key(value), row[5] + 1):
                     row[3] += num_chars
             start = end + 1
     return counts

@@ -9,10 +9,10 @@ import numpy as np
 from numba import njit
 
 from headrace.filters.analysis.hashing import append_byte, as_key, hash_between, join_hashes, power
-from headrace.filters.analysis.lines import begins_character, count_characters, skip_space, trim_space
+from headrace.filters.analysis.lines import begins_character, count_byte, count_characters, skip_space, trim_space
 
-# A slot of a table of what was seen, empty where the key is 0: how often, and the number of the first run.
-_SEEN = np.dtype([("key", np.uint64), ("count", np.uint32), ("first", np.uint32)])
+# How often a run was seen, and the number of the first one.
+_SEEN = np.dtype([("count", np.uint32), ("first", np.uint32)])
 # The words before a word, put together: their hash, bytes and characters.
 _BEFORE = np.dtype([("hash", np.uint64), ("num_bytes", np.uint32), ("num_chars", np.uint32)])
 _LINE_FEED = ord("\n")
@@ -29,10 +29,9 @@ def _table_size(num_keys):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, forceinline=True)
 def _emptied(room, size):  # type: ignore[no-untyped-def]
-    """Return the first slots of a table, emptied."""
+    """Return the first slots of a table of keys, emptied; an empty slot has the key 0."""
     table = room[:size]
-    for slot in range(size):
-        table[slot].key = np.uint64(0)
+    table[:] = np.uint64(0)
     return table
 
 
@@ -41,7 +40,7 @@ def _slot(table, key):  # type: ignore[no-untyped-def]
     """Return the slot of a key (all of whose bits are mixed): its own, or the empty one where it belongs."""
     mask = len(table) - 1
     slot = np.int64(key >> np.uint64(1)) & mask
-    while table[slot].key != key and table[slot].key != 0:
+    while table[slot] != key and table[slot] != 0:
         slot = (slot + 1) & mask
     return slot
 
@@ -49,41 +48,35 @@ def _slot(table, key):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _duplicate_pieces(data, start, end, shortest_break, table, counts):  # type: ignore[no-untyped-def]
     """Cut data[start:end] at runs of line feeds; count into `counts` pieces, duplicates and their characters."""
-    value, num_chars, position, piece_end = np.uint64(0), 0, start, False
+    value, num_chars, position = np.uint64(0), 0, start
     while True:
+        while position < end and data[position] != _LINE_FEED:
+            value = append_byte(value, data[position])
+            num_chars += begins_character(data[position])
+            position += 1
         breaks = 0
         while position + breaks < end and data[position + breaks] == _LINE_FEED:
             breaks += 1
-        piece_end = position == end or breaks >= shortest_break
-        if piece_end:
+        if position == end or breaks >= shortest_break:
             key = as_key(value)
             slot = _slot(table, key)
             counts[0] += 1
-            if table[slot].key == key:
+            if table[slot] == key:
                 counts[1] += 1
                 counts[2] += num_chars
-            table[slot].key = key
+            table[slot] = key
             if position == end:
                 return
             value, num_chars = np.uint64(0), 0
-            position += breaks
-            continue
-        for byte in range(position, position + max(breaks, 1)):
-            value = append_byte(value, data[byte])
-            num_chars += begins_character(data[byte])
-        position += max(breaks, 1)
+        else:
+            for _ in range(breaks):
+                value = append_byte(value, _LINE_FEED)
+            num_chars += breaks
+        position += breaks
 
 
 @njit(cache=True)
-def _count_line_feeds(data, start, end):  # type: ignore[no-untyped-def]
-    count = 0
-    for position in range(start, end):
-        count += data[position] == _LINE_FEED
-    return count
-
-
-@njit(cache=True)
-def _top_run(words, first, end, n, table):  # type: ignore[no-untyped-def]
+def _top_run(words, first, end, n, table, seen_in):  # type: ignore[no-untyped-def]
     """Return the characters, spaces between words included, in all occurrences of the commonest run of n words."""
     best_count, best_first, best_chars = np.int64(0), np.int64(0), np.int64(0)
     for start in range(first, end - n + 1):
@@ -92,11 +85,11 @@ def _top_run(words, first, end, n, table):  # type: ignore[no-untyped-def]
             key = join_hashes(key, words[word].hash)
             num_chars += words[word].num_chars
         key = as_key(key)
-        seen = table[_slot(table, key)]
-        if seen.key == 0:
-            seen.key = key
-            seen.first = start - first
-            seen.count = np.uint32(0)
+        slot = _slot(table, key)
+        seen = seen_in[slot]
+        if table[slot] == 0:
+            table[slot] = key
+            seen.count, seen.first = np.uint32(0), start - first
         seen.count += np.uint32(1)
         if seen.count > best_count or (seen.count == best_count and seen.first < best_first):
             best_count, best_first, best_chars = np.int64(seen.count), np.int64(seen.first), np.int64(num_chars)
@@ -125,11 +118,11 @@ def _repeated_runs(before, num_words, n, table):  # type: ignore[no-untyped-def]
         value = hash_between(start.hash, stop.hash, np.int64(stop.num_bytes - start.num_bytes))
         key = as_key(value)
         slot = _slot(table, key)
-        if table[slot].key == key:
+        if table[slot] == key:
             num_chars += np.int64(stop.num_chars - start.num_chars)
             word += n
         else:
-            table[slot].key = key
+            table[slot] = key
             word += 1
     return num_chars
 
@@ -143,21 +136,22 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
     in the commonest run of n words (0 of fewer words), for each n of `repeated` those in repeated runs.
     """
     counts = np.zeros((len(offsets) - 1, 7 + len(top) + len(repeated)), np.int64)
-    room, before = np.empty(16, _SEEN), np.empty(1024, _BEFORE)
+    room, seen, before = np.empty(16, np.uint64), np.empty(16, _SEEN), np.empty(1024, _BEFORE)
     for text in range(len(offsets) - 1):
         start, end, row = offsets[text], offsets[text + 1], counts[text]
         row[0] = count_characters(data, start, end)
-        num_pieces = _count_line_feeds(data, start, end) + 1
+        num_pieces = count_byte(data, start, end, _LINE_FEED) + 1
         first, last = first_word[text], first_word[text + 1]
         piece_slots, word_slots = _table_size(num_pieces), _table_size(last - first)
         if max(piece_slots, word_slots) > len(room):
-            room = np.empty(max(piece_slots, word_slots), _SEEN)
+            room = np.empty(max(piece_slots, word_slots), np.uint64)
+            seen = np.empty(len(room), _SEEN)
         trimmed = skip_space(data, start, end, index, pages)
         end_trimmed = trim_space(data, trimmed, end, index, pages)
         _duplicate_pieces(data, trimmed, end_trimmed, 2, _emptied(room, piece_slots), row[1:4])
         _duplicate_pieces(data, start, end, 1, _emptied(room, piece_slots), row[4:7])
         for number in range(len(top)):
-            row[7 + number] = _top_run(words, first, last, top[number], _emptied(room, word_slots))
+            row[7 + number] = _top_run(words, first, last, top[number], _emptied(room, word_slots), seen)
         if last - first >= len(before):
             before = np.empty(2 * (last - first), _BEFORE)
         _put_together(words, first, last, before)

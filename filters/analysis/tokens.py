@@ -13,7 +13,7 @@ import numpy.typing as npt
 from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.analysis.cutting import chunk_end, chunk_start, cut_batch, replace_words
 from headrace.filters.analysis.lexicon import english_lexicon
-from headrace.filters.utf8 import Int64s, Uint8s, decode, encode
+from headrace.filters.utf8 import Int64s, Uint8s, decode
 from headrace.filters.words import english_tokenizer
 
 _SURROUNDINGS = 12  # words on either side; the longest sequence that spells an exception has fewer
@@ -47,7 +47,7 @@ def _corrected(data: Uint8s, table: WordTable, doubtful: Int64s) -> WordTable:
     for start, end, first, last in doubtful.tolist():
         chunk = data[start:end].tobytes()
         if chunk not in remembered:
-            remembered[chunk] = _alone(chunk.decode("utf-8", "surrogatepass"))
+            remembered[chunk] = _alone(chunk.decode())
         pieces = remembered[chunk]
         if pieces is None:
             pieces = _among_others(data, table, start, end, first, last)
@@ -64,7 +64,7 @@ def _alone(chunk: str) -> list[int] | None:
     """Return the lengths in bytes of a chunk's words, or None where the chunks around it have a say."""
     tokenizer = english_tokenizer()
     pieces = tokenizer.cut_chunk(chunk)
-    return None if tokenizer.may_join(pieces) else [len(encode(piece)) for piece in pieces]
+    return None if tokenizer.may_join(pieces) else [len(piece.encode()) for piece in pieces]
 
 
 def _among_others(data: Uint8s, table: WordTable, start: int, end: int, first: int, last: int) -> list[int]:
@@ -77,7 +77,7 @@ def _among_others(data: Uint8s, table: WordTable, start: int, end: int, first: i
     before, after = decode(data, begin, start), decode(data, end, stop)
     chunk = decode(data, start, end)
     words = english_tokenizer().words_within(before + chunk + after, len(before), len(before) + len(chunk))
-    return [len(encode(word)) for word in words]
+    return [len(word.encode()) for word in words]
 
 
 def _start(table: WordTable, word: int) -> int:
@@ -89,5 +89,5 @@ def word_strings(data: Uint8s, table: WordTable) -> list[list[str]]:
     ends = table.words["end"].tolist()
     starts = (table.words["end"] - table.words["num_bytes"]).tolist()
     view = data.tobytes()
-    strings = [view[a:b].decode("utf-8", "surrogatepass") for a, b in zip(starts, ends, strict=True)]
+    strings = [view[a:b].decode() for a, b in zip(starts, ends, strict=True)]
     return [strings[first:end] for first, end in pairwise(table.first.tolist())]

@@ -11,6 +11,7 @@ from headrace.commands.inspect import inspect
 from headrace.commands.models import models
 from headrace.commands.recipes import recipes
 from headrace.commands.rules import rules
+from headrace.commands.signals import signals
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
 from headrace.commands.why import why
@@ -29,6 +30,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "train": train,
         "trace": trace,
         "recipes": recipes,
+        "signals": signals,
         "models": models,
         "demo": demo,
     }

@@ -9,13 +9,15 @@ from itertools import groupby
 from typing import Any, ClassVar
 
 import pyarrow as pa
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.contract import Signal
-from headrace.pipeline.schema import Ledger, Tally, Task
+from headrace.filters.plugin_code import code_identity
+from headrace.pipeline.schema import SPANS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import TableWriter, read_batches, rows_beside, same_rows, table_writers
-from headrace.pipeline.views import RAW, Views, make_signal, side_table_schema, signal_id, span_column
+from headrace.pipeline.tables import TableWriter, read_batches, read_schema, rows_beside, same_rows, table_writers
+from headrace.pipeline.views import RAW, Views, make_signal, side_table_schema, signal_id
 
 BATCH_ROWS = 512
 
@@ -31,16 +33,26 @@ class Measure(Stage):
     signal: str
     options: dict[str, Any] = {}
     view: str = RAW
+    plugin: str = ""  # module that defines the signal, where a recipe had to name it
+
+    @model_serializer(mode="wrap")
+    def _without_empty_plugin(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        config: dict[str, Any] = serialize(self)
+        return {key: value for key, value in config.items() if key != "plugin" or value}  # older keys stay
 
     @property
     def id(self) -> str:
         """The signal's id: `name` or `name@view`."""
         return signal_id(self.signal, self.view)
 
+    def make(self) -> Signal:
+        """Return the configured signal."""
+        return make_signal(self.signal, self.options, self.plugin)
+
     def resources(self) -> dict[str, str]:
         """Return the signal's version and all that it says can change its values."""
-        signal = make_signal(self.signal, self.options)
-        return {f"signal:{self.signal}": str(signal.version), **signal.resources()}
+        signal = self.make()
+        return {f"signal:{self.signal}": str(signal.version), **signal.resources(), **code_identity(type(signal))}
 
     def inputs(self) -> tuple[str, ...]:
         """Return the documents, and the side table whose spans make the view."""
@@ -65,7 +77,7 @@ class Measure(Stage):
         """Measure all signals of the bundle in one reading of the text."""
         stages = [cls.of(task) for task in tasks]
         assert all(isinstance(stage, Measure) for stage in stages)
-        signals = [make_signal(stage.signal, stage.options) for stage in stages if isinstance(stage, Measure)]
+        signals = [stage.make() for stage in stages if isinstance(stage, Measure)]
         view = str(tasks[0].config["view"])
         writers = [
             TableWriter(store.new_file(task, cls.table), side_table_schema(signal, view), {"task": task.key})
@@ -90,9 +102,8 @@ def _views(task: Task, store: Store, view: str) -> Iterator[tuple[pa.RecordBatch
             yield batch, Views(batch.column("text"), batch.column("url"), None)
         return
     (spans_path,) = input_paths(task, store, f"signals:{view}")
-    column = span_column(view)
-    beside = rows_beside(spans_path, ["doc_id", column], batches)
-    for batch, spans in beside:
+    (column,) = (column.name for column in read_schema(spans_path) if column.type == SPANS)
+    for batch, spans in rows_beside(spans_path, ["doc_id", column], batches):
         same_rows(batch.column("doc_id").to_pylist(), spans.column("doc_id").to_pylist(), spans_path)
         yield batch, Views(batch.column("text"), batch.column("url"), spans.column(column))
 

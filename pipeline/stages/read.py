@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 import pyarrow as pa
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
+from headrace.filters.plugin_code import code_identity
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
@@ -93,6 +94,7 @@ class Read(Stage):
             if source.repair is not None:
                 repairer = make_repairer(source.repair, source.repair_options)
                 found |= {f"repair:{repairer.name}": str(repairer.version), **repairer.resources()}
+            found |= {**code_identity(type(reader)), **code_identity(type(extractor))}
         return found
 
     def inputs(self) -> tuple[str, ...]:
