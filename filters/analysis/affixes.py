@@ -6,11 +6,11 @@ patterns do not.
 """
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.hashing import hash_between
 from headrace.filters.analysis.lexicon import LONGEST_EXCEPTION, LONGEST_UNIT, UNIT, find_entry
+from headrace.filters.kernels import kernel
 
 # A code point of a chunk: its flags, where its bytes begin, and the hash of the chunk's bytes before it.
 POINT = np.dtype([("code", np.uint32), ("flags", np.uint32), ("offset", np.int64), ("hash", np.uint64)])
@@ -28,13 +28,13 @@ _S, _CAPITAL_S, _CAPITAL_U, _CAPITAL_C, _CAPITAL_A = ord("s"), ord("S"), ord("U"
 _F, _C, _K = ord("f"), ord("c"), ord("k")
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def hash_points(chunk, start, end):  # type: ignore[no-untyped-def]
     """Return the hash of the bytes of a range."""
     return hash_between(chunk[start].hash, chunk[end].hash, chunk[end].offset - chunk[start].offset)
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def exception_slot(chunk, start, end, entries):  # type: ignore[no-untyped-def]
     """Return where the lexicon has a range as an exception, or -1."""
     if end - start > LONGEST_EXCEPTION or end <= start:
@@ -42,7 +42,7 @@ def exception_slot(chunk, start, end, entries):  # type: ignore[no-untyped-def]
     return find_entry(entries, hash_points(chunk, start, end))
 
 
-@njit(cache=True)
+@kernel()
 def prefix_length(chunk, start, end):  # type: ignore[no-untyped-def]
     """Return the length of the prefix of a range."""
     code = chunk[start].code
@@ -63,7 +63,7 @@ def prefix_length(chunk, start, end):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True)
+@kernel()
 def _currency_length(chunk, start, end):  # type: ignore[no-untyped-def]
     """Return the length of a currency behind a digit at the end of [start, end), or 0; the longest, of several."""
     if chunk[end - 1].code == _DOLLAR and end - start > 2:
@@ -75,7 +75,7 @@ def _currency_length(chunk, start, end):  # type: ignore[no-untyped-def]
     return 1 if chunk[end - 1].flags & _CURRENCY and end - start > 1 and chunk[end - 2].flags & _DIGIT else 0
 
 
-@njit(cache=True)
+@kernel()
 def _unit_length(chunk, start, end, entries):  # type: ignore[no-untyped-def]
     for length in range(min(LONGEST_UNIT, end - start - 1), 0, -1):
         behind_digit = chunk[end - length - 1].flags & _DIGIT
@@ -84,7 +84,7 @@ def _unit_length(chunk, start, end, entries):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True)
+@kernel()
 def suffix_length(chunk, start, end, entries):  # type: ignore[no-untyped-def]
     """Return the length of the longest suffix of [start, end); nothing before `start` is seen."""
     if end <= start:
@@ -117,7 +117,7 @@ def suffix_length(chunk, start, end, entries):  # type: ignore[no-untyped-def]
     return longest
 
 
-@njit(cache=True)
+@kernel()
 def _hyphen_length(chunk, position, end):  # type: ignore[no-untyped-def]
     """Return the length of the hyphen at a position that a letter follows, or 0."""
     code = chunk[position].code
@@ -130,7 +130,7 @@ def _hyphen_length(chunk, position, end):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True)
+@kernel()
 def infix_length(chunk, start, position, end):  # type: ignore[no-untyped-def]
     """Return the length of the infix at a position of the core [start, end), or 0."""
     code = chunk[position].code
@@ -160,7 +160,7 @@ def infix_length(chunk, start, position, end):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True)
+@kernel()
 def may_be_url(chunk, start, end):  # type: ignore[no-untyped-def]
     """Return whether [start, end) has what each URL has: a dot before two letters of a top-level domain, or an IP."""
     numbers = 0

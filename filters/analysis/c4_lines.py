@@ -5,11 +5,12 @@ would go, `kept` what stays; the spans are the tiles outside what is kept, and l
 """
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.lines import find_break, holds_byte, skip_space, trim_space
+from headrace.filters.analysis.phrases import JAVASCRIPT_LINE, LOREM, POLICY_LINE, find_phrases
 from headrace.filters.analysis.utf8 import decode, flags_of
+from headrace.filters.kernels import kernel
 
 TOO_LONG_WORD, NO_TERMINAL_PUNCT, TOO_FEW_WORDS, JAVASCRIPT, POLICY, CITATION, WHITE_SPACE, LINE_BREAK = range(8)
 NUM_FAULTS = 5
@@ -23,78 +24,9 @@ _SPACE, _DECIMAL = int(Flag.SPACE), int(Flag.DECIMAL)
 _LINE_FEED, _OPEN, _CLOSE, _CURLY = ord("\n"), ord("["), ord("]"), ord("{")
 _TERMINALS = np.frombuffer(b".?!\"'", np.uint8)
 _EDIT, _NEEDED = np.frombuffer(b"edit]", np.uint8), np.frombuffer(b"citation needed]", np.uint8)
-_PHRASES = (
-    b"lorem ipsum",
-    b"javascript",
-    b"terms of use",
-    b"privacy policy",
-    b"cookie policy",
-    b"uses cookies",
-    b"use of cookies",
-    b"use cookies",
-)
-_LOREM_BIT, _JAVASCRIPT_BIT, _POLICY_BIT = 1, 2, 4
-_PHRASE_BITS = np.array([_LOREM_BIT, _JAVASCRIPT_BIT, *[_POLICY_BIT] * 6], np.int64)
-_PHRASE_BYTES = np.frombuffer(b"".join(_PHRASES), np.uint8)
-_PHRASE_STARTS = np.cumsum([0, *map(len, _PHRASES)])
-_BEGINS_PHRASE = np.isin(np.arange(256), [ord(c) for p in _PHRASES for c in (chr(p[0]), chr(p[0]).upper())])
 
 
-@njit(cache=True, inline="always")
-def _lower(byte):  # type: ignore[no-untyped-def]
-    return byte | np.uint8(32) if 65 <= byte <= 90 else byte
-
-
-@njit(cache=True)
-def _phrase_stands_at(data, position, end, start, stop):  # type: ignore[no-untyped-def]
-    if position + stop - start > end:
-        return False
-    for offset in range(stop - start):  # noqa: SIM110 - kernels have no generators
-        if _lower(data[position + offset]) != _PHRASE_BYTES[start + offset]:
-            return False
-    return True
-
-
-@njit(cache=True)
-def _find_phrases(data, start, end):  # type: ignore[no-untyped-def]
-    """Return which kinds of phrases stand in data[start:end], in letters of any case."""
-    found = 0
-    for position in range(start, end):
-        if _BEGINS_PHRASE[data[position]]:
-            for phrase in range(len(_PHRASE_BITS)):
-                if _phrase_stands_at(data, position, end, _PHRASE_STARTS[phrase], _PHRASE_STARTS[phrase + 1]):
-                    found |= _PHRASE_BITS[phrase]
-    return found
-
-
-@njit(cache=True)
-def _folded(data, start, end):  # type: ignore[no-untyped-def]
-    """Return data[start:end] with the two characters that `str.lower` makes ASCII of; one byte of room follows."""
-    result, size, position = np.zeros(2 * (end - start) + 1, np.uint8), 0, start
-    while position < end:
-        if data[position] == 0xE2 and data[position + 1] == 0x84 and data[position + 2] == 0xAA:  # the Kelvin sign
-            result[size], size, position = ord("k"), size + 1, position + 3
-        elif data[position] == 0xC4 and data[position + 1] == 0xB0:  # I with a dot above
-            result[size], result[size + 1], result[size + 2] = ord("i"), 0xCC, 0x87
-            size, position = size + 3, position + 2
-        else:
-            result[size], size, position = data[position], size + 1, position + 1
-    return result[: size + 1]
-
-
-@njit(cache=True)
-def _phrases_of(cleaned, start, end):  # type: ignore[no-untyped-def]
-    if not (holds_byte(cleaned, start, end, 0xC4) or holds_byte(cleaned, start, end, 0xE2)):
-        return _find_phrases(cleaned, start, end)
-    for position in range(start, end):
-        dotted = cleaned[position] == 0xC4 and cleaned[position + 1] == 0xB0
-        if dotted or (cleaned[position] == 0xE2 and cleaned[position + 1] == 0x84 and cleaned[position + 2] == 0xAA):
-            folded = _folded(cleaned, start, end)
-            return _find_phrases(folded, 0, len(folded) - 1)
-    return _find_phrases(cleaned, start, end)
-
-
-@njit(cache=True)
+@kernel()
 def _citation_length(data, position, end, index, pages):  # type: ignore[no-untyped-def]
     """Return the length of `[12]`, `[]`, `[edit]` or `[citation needed]` at a position, or 0."""
     if _stands_exactly(data, position + 1, end, _EDIT):
@@ -112,7 +44,7 @@ def _citation_length(data, position, end, index, pages):  # type: ignore[no-unty
     return 0
 
 
-@njit(cache=True)
+@kernel()
 def _stands_exactly(data, position, end, word):  # type: ignore[no-untyped-def]
     if position + len(word) > end:
         return False
@@ -122,7 +54,7 @@ def _stands_exactly(data, position, end, word):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True)
+@kernel()
 def _form_fault(data, start, end, min_words, max_word_length, index, pages):  # type: ignore[no-untyped-def]
     """Return TOO_LONG_WORD or TOO_FEW_WORDS of a line, or no fault; looks no further than it must."""
     num_words = word_chars = 0
@@ -141,7 +73,7 @@ def _form_fault(data, start, end, min_words, max_word_length, index, pages):  # 
     return TOO_FEW_WORDS if num_words < min_words else _NO_FAULT
 
 
-@njit(cache=True)
+@kernel()
 def _ends_sentence(cleaned, start, end):  # type: ignore[no-untyped-def]
     """Return whether a line ends with a terminal mark that is not an ellipsis."""
     if start == end:
@@ -153,7 +85,7 @@ def _ends_sentence(cleaned, start, end):  # type: ignore[no-untyped-def]
     return marked and not dots
 
 
-@njit(cache=True)
+@kernel()
 def _add_tile(tiles, count, end, label):  # type: ignore[no-untyped-def]
     """Label what lies between the last tile and `end`; return the number of tiles."""
     if count and tiles[count - 1].label == label:
@@ -164,7 +96,7 @@ def _add_tile(tiles, count, end, label):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@kernel()
 def _add_kept(kept, count, start, end, label):  # type: ignore[no-untyped-def]
     if end > start:
         kept[count].start, kept[count].end, kept[count].label = start, end, label
@@ -172,7 +104,7 @@ def _add_kept(kept, count, start, end, label):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@kernel()
 def _with_room(array, count, needed):  # type: ignore[no-untyped-def]
     """Return an array with its first elements and room for some more."""
     if count + needed <= len(array):
@@ -182,7 +114,7 @@ def _with_room(array, count, needed):  # type: ignore[no-untyped-def]
     return larger
 
 
-@njit(cache=True)
+@kernel()
 def _strip_kept(data, kept, count, index, pages):  # type: ignore[no-untyped-def]
     """Take white space off both ends of what is kept; return the range of pieces that stay."""
     first, last = 0, count
@@ -201,7 +133,7 @@ def _strip_kept(data, kept, count, index, pages):  # type: ignore[no-untyped-def
     return first, last
 
 
-@njit(cache=True)
+@kernel()
 def _write_spans(kept, first, last, tiles, end, origin, spans, count):  # type: ignore[no-untyped-def]
     """Write the tiles outside of what is kept and the breaks to replace, as offsets from `origin`."""
     tile, position = 0, origin
@@ -224,7 +156,7 @@ def _write_spans(kept, first, last, tiles, end, origin, spans, count):  # type: 
     return count
 
 
-@njit(cache=True)
+@kernel()
 def _copy_line(data, start, end, citations, cleaned, size, index, pages):  # type: ignore[no-untyped-def]
     """Write a line without citations (where they go) behind `cleaned[:size]`; return the new size and their number."""
     if not citations or not holds_byte(data, start, end, _OPEN):
@@ -243,18 +175,18 @@ def _copy_line(data, start, end, citations, cleaned, size, index, pages):  # typ
     return size, num_citations
 
 
-@njit(cache=True)
+@kernel()
 def _content_fault(cleaned, start, end, kinds, row):  # type: ignore[no-untyped-def]
     """Return JAVASCRIPT or POLICY, or no fault; note in `row` what condemns the whole page."""
-    found = _phrases_of(cleaned, start, end)
-    row[NUM_FAULTS + 1] |= found & _LOREM_BIT
-    if found & kinds & _JAVASCRIPT_BIT:
+    found = find_phrases(cleaned, start, end)
+    row[NUM_FAULTS + 1] |= found & LOREM
+    if found & kinds & JAVASCRIPT_LINE:
         return JAVASCRIPT
     row[NUM_FAULTS + 2] |= holds_byte(cleaned, start, end, _CURLY)
-    return POLICY if found & kinds & _POLICY_BIT else _NO_FAULT
+    return POLICY if found & kinds & POLICY_LINE else _NO_FAULT
 
 
-@njit(cache=True)
+@kernel()
 def _keep_break(data, start, end, kept, count):  # type: ignore[no-untyped-def]
     """Keep one line feed of what lies between two kept lines, or the break that becomes one."""
     for position in range(start, end):
@@ -264,7 +196,7 @@ def _keep_break(data, start, end, kept, count):  # type: ignore[no-untyped-def]
     return _add_kept(kept, count, position, following, LINE_BREAK)
 
 
-@njit(cache=True)
+@kernel()
 def _keep_cited(data, start, end, kept, num_kept, tiles, num_tiles, index, pages):  # type: ignore[no-untyped-def]
     """Keep what stands between citations; return all pieces and tiles, and where the last piece begins."""
     piece = position = start
@@ -280,7 +212,7 @@ def _keep_cited(data, start, end, kept, num_kept, tiles, num_tiles, index, pages
     return kept, num_kept, tiles, num_tiles, piece
 
 
-@njit(cache=True)
+@kernel()
 def clean_lines(data, offsets, terminal, min_words, max_word_length, citations, kinds, index, pages):  # type: ignore[no-untyped-def]
     """Return what C4 removes from each text and what it says about it.
 

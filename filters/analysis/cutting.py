@@ -7,7 +7,6 @@ are written down, for `filters.analysis.tokens` to ask. Most chunks are letters 
 """
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.affixes import (
     POINT,
@@ -22,6 +21,7 @@ from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.hashing import append_byte, hash_between, join_hashes
 from headrace.filters.analysis.lexicon import LONGEST_EXCEPTION, PAIR, find_entry
 from headrace.filters.analysis.utf8 import decode, flags_of
+from headrace.filters.kernels import kernel
 
 _SPACE, _INERT = int(Flag.SPACE), int(Flag.INERT)
 _ALPHABETIC, _PUNCTUATION = int(Flag.ALPHABETIC), int(Flag.PUNCTUATION)
@@ -40,7 +40,7 @@ WORD = np.dtype(
 )
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def marks_of(any_flags, all_flags, num_chars):  # type: ignore[no-untyped-def]
     """Return a word's marks from the flags that some, and all, of its characters have."""
     marks = HAS_LETTER if any_flags & _ALPHABETIC else 0
@@ -49,7 +49,7 @@ def marks_of(any_flags, all_flags, num_chars):  # type: ignore[no-untyped-def]
     return marks | (TERMINAL if num_chars == 1 and all_flags & _SENTENCE_TERMINAL else 0)
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def _write_word(words, count, value, start, end, num_chars, any_flags, all_flags):  # type: ignore[no-untyped-def]
     """Write the word of bytes [start, end); return how many words there are."""
     word = words[count]
@@ -58,20 +58,20 @@ def _write_word(words, count, value, start, end, num_chars, any_flags, all_flags
     return count + 1
 
 
-@njit(cache=True)
+@kernel()
 def _emit(chunk, start, end, words, count):  # type: ignore[no-untyped-def]
     """Write the word of points [start, end)."""
     any_flags, all_flags = _flags_between(chunk, start, end)
     return _emit_known(chunk, start, end, any_flags, all_flags, words, count)
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def _emit_known(chunk, start, end, any_flags, all_flags, words, count):  # type: ignore[no-untyped-def]
     first, last = chunk[start].offset, chunk[end].offset
     return _write_word(words, count, hash_points(chunk, start, end), first, last, end - start, any_flags, all_flags)
 
 
-@njit(cache=True)
+@kernel()
 def _flags_between(chunk, start, end):  # type: ignore[no-untyped-def]
     """Return the flags that some, and all, of points [start, end) have."""
     any_flags, all_flags = np.uint32(0), ~np.uint32(0)
@@ -81,7 +81,7 @@ def _flags_between(chunk, start, end):  # type: ignore[no-untyped-def]
     return any_flags, all_flags
 
 
-@njit(cache=True)
+@kernel()
 def _emit_exception(chunk, start, entry, piece_bytes, words, count):  # type: ignore[no-untyped-def]
     position = start
     for piece in range(entry.first, entry.first + entry.count):
@@ -93,7 +93,7 @@ def _emit_exception(chunk, start, entry, piece_bytes, words, count):  # type: ig
     return count
 
 
-@njit(cache=True)
+@kernel()
 def _emit_core(chunk, start, end, words, count):  # type: ignore[no-untyped-def]
     """Write what is left between prefixes and suffixes; return the number of words and whether it may be a URL."""
     any_flags, all_flags = _flags_between(chunk, start, end)
@@ -115,7 +115,7 @@ def _emit_core(chunk, start, end, words, count):  # type: ignore[no-untyped-def]
     return count, False
 
 
-@njit(cache=True)
+@kernel()
 def cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count):  # type: ignore[no-untyped-def]
     """Write the words of a chunk of `size` points; return their number and whether the reference must be asked.
 
@@ -159,7 +159,7 @@ def cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count):  # typ
     return count, doubtful or _spells_exception(words, first_word, count, entries)
 
 
-@njit(cache=True)
+@kernel()
 def _spells_exception(words, first, end, entries):  # type: ignore[no-untyped-def]
     """Return whether two neighbours among the words begin a sequence that spells an exception."""
     for number in range(first + 1, end):
@@ -168,7 +168,7 @@ def _spells_exception(words, first, end, entries):  # type: ignore[no-untyped-de
     return False
 
 
-@njit(cache=True)
+@kernel()
 def _decode_chunk(data, start, end, chunk, index, pages):  # type: ignore[no-untyped-def]
     """Write the points of data[start:end] and one behind the last; return how many there are."""
     position, number, value = start, 0, np.uint64(0)
@@ -188,7 +188,7 @@ def _decode_chunk(data, start, end, chunk, index, pages):  # type: ignore[no-unt
     return number
 
 
-@njit(cache=True)
+@kernel()
 def _cut_some(  # type: ignore[no-untyped-def]
     data,
     position,
@@ -268,7 +268,7 @@ def _cut_some(  # type: ignore[no-untyped-def]
     return stop, 0, count, asked
 
 
-@njit(cache=True)
+@kernel()
 def cut_batch(data, offsets, index, pages, entries, piece_bytes):  # type: ignore[no-untyped-def]
     """Return the words of all texts, their number, the number of each text's first word, and the doubtful chunks.
 
@@ -301,7 +301,7 @@ def cut_batch(data, offsets, index, pages, entries, piece_bytes):  # type: ignor
     return words, count, first_word, doubtful[:asked]
 
 
-@njit(cache=True)
+@kernel()
 def replace_words(data, words, first_word, changes, lengths, index, pages):  # type: ignore[no-untyped-def]
     """Return words in which some runs are replaced, and the number of the first word of each text.
 
@@ -335,7 +335,7 @@ def replace_words(data, words, first_word, changes, lengths, index, pages):  # t
     return result, moved
 
 
-@njit(cache=True)
+@kernel()
 def chunk_start(data, start, position):  # type: ignore[no-untyped-def]
     """Return where the chunk around a position begins, or a place before that: plain white space, or `start`."""
     while position > start and data[position - 1] > _PLAIN_SPACE:
@@ -343,7 +343,7 @@ def chunk_start(data, start, position):  # type: ignore[no-untyped-def]
     return position
 
 
-@njit(cache=True)
+@kernel()
 def chunk_end(data, position, end):  # type: ignore[no-untyped-def]
     """Return where the chunk around a position ends, or a place behind that: plain white space, or `end`."""
     while position < end and data[position] > _PLAIN_SPACE:

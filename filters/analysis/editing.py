@@ -1,10 +1,11 @@
 """Texts after edits, for whole batches: what `filters.spans` does for one text, where the spans allow it."""
 
 import numpy as np
-from numba import njit
+
+from headrace.filters.kernels import kernel
 
 
-@njit(cache=True)
+@kernel()
 def are_in_order(starts, ends, first_span, offsets):  # type: ignore[no-untyped-def]
     """Return whether the spans of each text are disjoint, not empty, in order and inside it."""
     for text in range(len(first_span) - 1):
@@ -18,7 +19,7 @@ def are_in_order(starts, ends, first_span, offsets):  # type: ignore[no-untyped-
     return True
 
 
-@njit(cache=True)
+@kernel()
 def apply_in_order(data, offsets, starts, ends, first_span, replacements, replacement_offsets):  # type: ignore[no-untyped-def]
     """Return the texts after their edits, end to end, and where each begins.
 

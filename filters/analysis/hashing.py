@@ -6,7 +6,8 @@ document share a hash with a probability of about 2^-64; that is taken for equal
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+
+from headrace.filters.kernels import kernel
 
 BASE = np.uint64(0x5851F42D4C957F2D)  # Knuth's multiplier for MMIX; odd, so that no byte is ever multiplied away
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -24,13 +25,13 @@ def _powers() -> npt.NDArray[np.uint64]:
 _POWERS = _powers()
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def append_byte(value, byte):  # type: ignore[no-untyped-def]
     """Return the hash of a string with one more byte."""
     return value * BASE + np.uint64(byte) + _ONE
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def hash_bytes(data, start, end):  # type: ignore[no-untyped-def]
     """Return the hash of data[start:end]."""
     value = np.uint64(0)
@@ -39,7 +40,7 @@ def hash_bytes(data, start, end):  # type: ignore[no-untyped-def]
     return value
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def power(exponent):  # type: ignore[no-untyped-def]
     """Return BASE to a power, modulo 2^64."""
     if exponent < _NUM_POWERS:
@@ -53,26 +54,26 @@ def power(exponent):  # type: ignore[no-untyped-def]
     return result
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def hash_between(before, until, num_bytes):  # type: ignore[no-untyped-def]
     """Return the hash of what lies between two prefixes of a string, by their hashes and the bytes between them."""
     return until - before * power(num_bytes)
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def scatter(key):  # type: ignore[no-untyped-def]
     """Return a number whose low bits depend on all bits of a hash, for the choice of a slot."""
     mixed = (key ^ (key >> np.uint64(32))) * _GOLDEN
     return np.int64(mixed >> np.uint64(33))
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def join_hashes(first, second):  # type: ignore[no-untyped-def]
     """Return one hash for two in order."""
     return ((first ^ (first >> np.uint64(29))) * _GOLDEN) + second
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def as_key(value):  # type: ignore[no-untyped-def]
     """Return a hash as the key of a table, never 0.
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from headrace.filters.analysis.hashing import hash_bytes, join_hashes, scatter
+from headrace.filters.kernels import kernel
 from headrace.filters.words import EnglishTokenizer, english_tokenizer
 
 ENTRY = np.dtype([("key", np.uint64), ("first", np.int32), ("count", np.int32)])
@@ -27,7 +27,7 @@ class Lexicon(NamedTuple):
     piece_bytes: npt.NDArray[np.int64]
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def find_entry(entries, key):  # type: ignore[no-untyped-def]
     """Return the slot that holds a key, or -1."""
     mask = len(entries) - 1

@@ -1,23 +1,23 @@
 """Lines and the white space around them, as Python's `str` has them, in UTF-8."""
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.utf8 import decode, flags_of
+from headrace.filters.kernels import kernel
 
 _SPACE = int(Flag.SPACE)
 _LINE_FEED, _CARRIAGE_RETURN = ord("\n"), ord("\r")
 _CONTINUATION = 0xC0  # the two bits that mark bytes inside a code point, which are then 0x80
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def begins_character(byte):  # type: ignore[no-untyped-def]
     """Return whether a byte is the first one of a code point."""
     return byte & _CONTINUATION != 0x80
 
 
-@njit(cache=True)
+@kernel()
 def count_characters(data, start, end):  # type: ignore[no-untyped-def]
     """Return the number of code points in data[start:end]."""
     count = 0
@@ -26,7 +26,7 @@ def count_characters(data, start, end):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@kernel()
 def count_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
     """Return how often a byte stands in data[start:end]."""
     count = 0
@@ -35,7 +35,7 @@ def count_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(cache=True)
+@kernel()
 def holds_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
     """Return whether a byte stands in data[start:end]; all are looked at, which is many at once."""
     found = False
@@ -44,7 +44,7 @@ def holds_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
     return found
 
 
-@njit(cache=True, inline="always")
+@kernel(inline=True)
 def break_length(data, position, end):  # type: ignore[no-untyped-def]
     """Return the length in bytes of the line break at a position, as `str.splitlines` knows them, or 0."""
     byte = data[position]
@@ -59,7 +59,7 @@ def break_length(data, position, end):  # type: ignore[no-untyped-def]
     return 0
 
 
-@njit(cache=True)
+@kernel()
 def find_break(data, start, end):  # type: ignore[no-untyped-def]
     """Return where the line that begins at `start` ends, and where the next one begins."""
     for position in range(start, end):
@@ -71,7 +71,7 @@ def find_break(data, start, end):  # type: ignore[no-untyped-def]
     return end, end
 
 
-@njit(cache=True)
+@kernel()
 def skip_space(data, start, end, index, pages):  # type: ignore[no-untyped-def]
     """Return where data[start:end] begins without the white space at its beginning."""
     while start < end:
@@ -82,7 +82,7 @@ def skip_space(data, start, end, index, pages):  # type: ignore[no-untyped-def]
     return start
 
 
-@njit(cache=True)
+@kernel()
 def last_character(data, start, end, index, pages):  # type: ignore[no-untyped-def]
     """Return where the last character of data[start:end] (not empty) begins, and its flags."""
     position = end - 1
@@ -92,7 +92,7 @@ def last_character(data, start, end, index, pages):  # type: ignore[no-untyped-d
     return position, flags_of(code, index, pages)
 
 
-@njit(cache=True)
+@kernel()
 def trim_space(data, start, end, index, pages):  # type: ignore[no-untyped-def]
     """Return where data[start:end] ends without the white space at its end."""
     while end > start:
@@ -103,7 +103,7 @@ def trim_space(data, start, end, index, pages):  # type: ignore[no-untyped-def]
     return end
 
 
-@njit(cache=True)
+@kernel()
 def ends_with_ellipsis(data, start, end):  # type: ignore[no-untyped-def]
     """Return whether data[start:end] ends with three dots or with U+2026."""
     if end - start < 3:

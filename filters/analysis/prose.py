@@ -1,7 +1,6 @@
 """Counts that tell prose from lists and code: kinds of words, marks, and how lines begin and end."""
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.cutting import HAS_LETTER, NON_SYMBOL
@@ -16,12 +15,13 @@ from headrace.filters.analysis.lines import (
     skip_space,
     trim_space,
 )
+from headrace.filters.kernels import kernel
 
 _SPACE, _LINE_TERMINAL = int(Flag.SPACE), int(Flag.LINE_TERMINAL)
 _HASH, _DOT, _DASH, _LINE_FEED = ord("#"), ord("."), ord("-"), ord("\n")
 
 
-@njit(cache=True)
+@kernel()
 def count_words(words, first_word, stop_words, num_stop_words):  # type: ignore[no-untyped-def]
     """Return for each text: words, those that are no symbols, their characters, those with a letter, stop words.
 
@@ -45,7 +45,7 @@ def count_words(words, first_word, stop_words, num_stop_words):  # type: ignore[
     return counts
 
 
-@njit(cache=True)
+@kernel()
 def count_marks(data, offsets):  # type: ignore[no-untyped-def]
     """Return for each text: hash signs, ellipses (three dots, or U+2026)."""
     counts = np.zeros((len(offsets) - 1, 2), np.int64)
@@ -62,7 +62,7 @@ def count_marks(data, offsets):  # type: ignore[no-untyped-def]
     return counts
 
 
-@njit(cache=True)
+@kernel()
 def count_line_forms(data, offsets, index, pages):  # type: ignore[no-untyped-def]
     """Return for each text: lines, those that begin with a bullet, those that end with an ellipsis."""
     counts = np.zeros((len(offsets) - 1, 3), np.int64)
@@ -78,7 +78,7 @@ def count_line_forms(data, offsets, index, pages):  # type: ignore[no-untyped-de
     return counts
 
 
-@njit(cache=True)
+@kernel()
 def _begins_with_bullet(data, start, end):  # type: ignore[no-untyped-def]
     if start >= end:
         return False
@@ -86,7 +86,7 @@ def _begins_with_bullet(data, start, end):  # type: ignore[no-untyped-def]
     return data[start] == _DASH or bullet
 
 
-@njit(cache=True)
+@kernel()
 def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ignore[no-untyped-def]
     """Return for each text, cut at line feeds: lines that are not white space, those that end with terminal
     punctuation, short ones, characters in those that occurred before, characters but line feeds, line feeds.
@@ -115,7 +115,7 @@ def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ign
     return counts
 
 
-@njit(cache=True)
+@kernel()
 def _clean_set(table, num_keys):  # type: ignore[no-untyped-def]
     """Return a set, emptied, with room for some keys."""
     size = _set_size(num_keys)
@@ -125,7 +125,7 @@ def _clean_set(table, num_keys):  # type: ignore[no-untyped-def]
     return table
 
 
-@njit(cache=True)
+@kernel()
 def _set_size(num_keys):  # type: ignore[no-untyped-def]
     size = 16
     while size < 2 * num_keys:
@@ -133,7 +133,7 @@ def _set_size(num_keys):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(cache=True)
+@kernel()
 def _add(table, key, num_keys):  # type: ignore[no-untyped-def]
     """Put a key into a set that was made for `num_keys`; return whether it was there."""
     mask = _set_size(num_keys) - 1

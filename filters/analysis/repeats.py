@@ -6,10 +6,10 @@ of equals, the one that comes first; a run that occurred before is stepped over 
 """
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.hashing import append_byte, as_key, hash_between, join_hashes, power
 from headrace.filters.analysis.lines import begins_character, count_byte, count_characters, skip_space, trim_space
+from headrace.filters.kernels import kernel
 
 # How often a run was seen, and the number of the first one.
 _SEEN = np.dtype([("count", np.uint32), ("first", np.uint32)])
@@ -18,7 +18,7 @@ _BEFORE = np.dtype([("hash", np.uint64), ("num_bytes", np.uint32), ("num_chars",
 _LINE_FEED = ord("\n")
 
 
-@njit(cache=True)
+@kernel()
 def _table_size(num_keys):  # type: ignore[no-untyped-def]
     """Return a power of two that some keys fill by two thirds at most."""
     size = 16
@@ -27,7 +27,7 @@ def _table_size(num_keys):  # type: ignore[no-untyped-def]
     return size
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def _emptied(room, size):  # type: ignore[no-untyped-def]
     """Return the first slots of a table of keys, emptied; an empty slot has the key 0."""
     table = room[:size]
@@ -35,7 +35,7 @@ def _emptied(room, size):  # type: ignore[no-untyped-def]
     return table
 
 
-@njit(cache=True, forceinline=True)
+@kernel(within=True)
 def _slot(table, key):  # type: ignore[no-untyped-def]
     """Return the slot of a key (all of whose bits are mixed): its own, or the empty one where it belongs."""
     mask = len(table) - 1
@@ -45,7 +45,7 @@ def _slot(table, key):  # type: ignore[no-untyped-def]
     return slot
 
 
-@njit(cache=True)
+@kernel()
 def _duplicate_pieces(data, start, end, shortest_break, table, counts):  # type: ignore[no-untyped-def]
     """Cut data[start:end] at runs of line feeds; count into `counts` pieces, duplicates and their characters."""
     value, num_chars, position = np.uint64(0), 0, start
@@ -75,7 +75,7 @@ def _duplicate_pieces(data, start, end, shortest_break, table, counts):  # type:
         position += breaks
 
 
-@njit(cache=True)
+@kernel()
 def _top_run(words, first, end, n, table, seen_in):  # type: ignore[no-untyped-def]
     """Return the characters, spaces between words included, in all occurrences of the commonest run of n words."""
     best_count, best_first, best_chars = np.int64(0), np.int64(0), np.int64(0)
@@ -96,7 +96,7 @@ def _top_run(words, first, end, n, table, seen_in):  # type: ignore[no-untyped-d
     return best_chars * best_count
 
 
-@njit(cache=True)
+@kernel()
 def _put_together(words, first, end, before):  # type: ignore[no-untyped-def]
     """Write what stands before each word, and before the end, when all words are put together."""
     value, num_bytes, num_chars = np.uint64(0), np.uint32(0), np.uint32(0)
@@ -109,7 +109,7 @@ def _put_together(words, first, end, before):  # type: ignore[no-untyped-def]
             num_chars += words[word].num_chars
 
 
-@njit(cache=True)
+@kernel()
 def _repeated_runs(before, num_words, n, table):  # type: ignore[no-untyped-def]
     """Return the characters in runs of n words that occurred before."""
     num_chars, word = np.int64(0), 0
@@ -127,7 +127,7 @@ def _repeated_runs(before, num_words, n, table):  # type: ignore[no-untyped-def]
     return num_chars
 
 
-@njit(cache=True)
+@kernel()
 def count_repeats(data, offsets, words, first_word, top, repeated, index, pages):  # type: ignore[no-untyped-def]
     """Return for each text counts of pieces, and characters in runs of words.
 

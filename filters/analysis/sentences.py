@@ -1,14 +1,14 @@
 """Sentences as spaCy's sentencizer counts them, line by line."""
 
 import numpy as np
-from numba import njit
 
 from headrace.filters.analysis.cutting import AFTER_SPACE, ALL_PUNCTUATION, TERMINAL
+from headrace.filters.kernels import kernel
 
 _PLAIN_SPACE = ord(" ")
 
 
-@njit(cache=True)
+@kernel()
 def count_sentences(data, words, first_word, lines, first_line):  # type: ignore[no-untyped-def]
     """Return the number of sentences in some lines of each text, each line cut for itself.
 

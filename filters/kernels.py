@@ -1,0 +1,48 @@
+"""How kernels are compiled: by numba, without fast-math, cached on disk beside their source.
+
+A compiled kernel holds the code of those that it calls, from other files too, but numba makes a cached one anew only if
+its own file has changed. Here what is cached is bound to all the source files of a folder, so that no mixture of an old
+and a new version can ever run.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+
+class _FolderCache(FunctionCache):
+    """A function's cache that is stale when any source file in the function's folder has changed."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)  # type: ignore[no-untyped-call]
+        stamp = _folder_digest(Path(function.__code__.co_filename).parent)
+        place = self._cache_path, self._impl.filename_base
+        self._cache_file = IndexDataCacheFile(*place, stamp)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _folder_digest(folder: Path) -> str:
+    """Return a digest of the names and contents of a folder's source files."""
+    found = sha256()
+    for path in sorted(folder.glob("*.py")):
+        found.update(f"{path.name}\n".encode() + sha256(path.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def kernel(*, inline: bool = False, within: bool = False) -> Any:
+    """Return a decorator that compiles a function when it is first called; integers wrap around, floats are IEEE's.
+
+    `inline` makes its code part of its callers' before types are known, `within` when they are compiled.
+    """
+
+    def compile_lazily(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = njit(inline="always" if inline else "never", forceinline=within)(function)
+        dispatcher._cache = _FolderCache(function)
+        return dispatcher
+
+    return compile_lazily
