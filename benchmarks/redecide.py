@@ -1,7 +1,7 @@
 """How long does a changed threshold take? `python -m benchmarks.redecide [--documents N] [--workers W] [--json]`.
 
 A store is made with a million documents (of no text) and the side tables that FineWeb's rules read: real artifacts, in
-parts as large as those of 256 MiB of 5 KB texts, with values drawn so that about half of the documents fail something.
+parts as large as those of 256 MiB of 5 KB texts, with values drawn so that a third of the documents fail something.
 Then, for one threshold after another, the rules' step is made anew, from planning to the published manifest, with
 workers that start for it; and the same question is asked of the store by `headrace rules --set`, which decides nothing.
 """
