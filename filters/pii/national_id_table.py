@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 
 class NationalId(NamedTuple):
-    """One kind of number; `prefixes` are tried before what is written, `words` is a regular expression."""
+    """One kind of number; `words` is a regular expression, `centuries` are tried before a number of ten digits."""
 
     name: str
     alone: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     words: str = ""
-    prefixes: tuple[str, ...] = ("",)
+    centuries: tuple[str, ...] = ()
 
 
 _NINE = ("999999999", "999 999 999", "999-999-999")
