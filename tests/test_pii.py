@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.console import explain
 from headrace.filters import libraries
 from headrace.filters.contract import TextBatch
 from headrace.filters.libraries import MissingLibraryError
@@ -380,8 +381,9 @@ def test_an_absent_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingLibraryError, match=r"phones = true needs phonenumbers.*headrace\[pii\]"):
         Pii(phones=True).resources()
     for kind in ("ibans", "national_ids"):
-        with pytest.raises(MissingLibraryError, match=rf"{kind} = true.* needs python-stdnum"):
+        with pytest.raises(MissingLibraryError, match=rf"{kind} = true.* needs python-stdnum") as raised:
             measure("text", Pii(**{kind: True}))
+        assert explain(raised.value) == str(raised.value)
 
 
 def test_libraries_are_resources_where_they_are_used() -> None:
