@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace.console import explain
 from headrace.filters import libraries
 from headrace.filters.contract import TextBatch
 from headrace.filters.libraries import MissingLibraryError
@@ -23,7 +24,7 @@ from headrace.filters.pii.ibans import IBAN_REPLACEMENTS, find_ibans
 from headrace.filters.pii.ipv4 import is_redactable_ipv4
 from headrace.filters.pii.ipv6 import IPV6_REPLACEMENTS, find_ipv6, is_redactable_ipv6
 from headrace.filters.pii.national_id_table import NATIONAL_IDS
-from headrace.filters.pii.national_ids import find_national_ids
+from headrace.filters.pii.national_ids import find_national_ids, is_national_id
 from headrace.filters.pii.phones import PHONE_REPLACEMENTS, find_phones
 from headrace.filters.signals.pii import Pii
 from headrace.filters.spans import apply_spans
@@ -176,9 +177,9 @@ def test_ibans(text: str, numbers: list[str]) -> None:
         ("＋４９ ３０ １２３４１２３４", (), ["＋４９ ３０ １２３４１２３４"]),  # noqa: RUF001
         ("+٤٤ ٢٠ ٧٠٣١ ٣٠٠٠", (), ["+٤٤ ٢٠ ٧٠٣١ ٣٠٠٠"]),
         ("+44 (0)20 7031 3000 ext. 12", (), ["+44 (0)20 7031 3000 ext. 12"]),
-        ("+44 20 7031 300, +999 123456789, +1 202-555-0143, 2+2 = 4", (), []),
+        ("5/10[203] 551 616, +44 20 7031 300, +999 123456789, +1 202-555-0143, 2+2 = 4", (), []),
         ("(650) 253-0000 and 030 12341234", (), []),
-        ("(650) 253-0000, 650.253.0000", ("US",), ["(650) 253-0000", "650.253.0000"]),
+        ("(650) 253-0000, or [650.253.0000]", ("US",), ["(650) 253-0000", "650.253.0000"]),
         ("030/12341234, +1 650 253 0000", ("DE",), ["030/12341234", "+1 650 253 0000"]),
         ("no. 6502530000 but tel. 6502530000", ("US",), ["6502530000"]),
         ("0.6502530000, 53.369889, ISBN 0-8053-4553-1, 2012-01-02 08:00, 202-555-0143", ("US", "DE"), []),
@@ -205,6 +206,8 @@ def test_phones(text: str, regions: tuple[str, ...], numbers: list[str]) -> None
         ("X-2482300-W, 54362315-K, 54362315-Z, DNI 54362315K", ["X-2482300-W", "54362315-K", "54362315K"]),
         ("390.533.447-05", ["390.533.447-05"]),
         ("131052-308T, 131052-308U", ["131052-308T"]),
+        ("880320-0016, 19880320-0016, 880320-0017", ["880320-0016", "19880320-0016"]),
+        ("54.362.315-K, SSN 536 90 4399", ["54.362.315-K", "536 90 4399"]),
         ("NHS number 943 476 5870; but of this one here nobody knows what it is: 943 476 5870", ["943 476 5870"]),
         ("5 BSN 111222333 doi:10.1016/j.x.2016.08.005", ["111222333"]),
     ],
@@ -241,8 +244,7 @@ def test_validators_are_known_and_do_not_ask_for_the_date(name: str, monkeypatch
             number = "".join(
                 drawn.choice("0123456789") if c == "9" else drawn.choice("ABCXYZ") if c == "A" else c for c in form
             )
-            for prefix in item.prefixes:
-                assert module.is_valid(prefix + number) in (True, False)
+            assert is_national_id(name, number) in (True, False)
 
 
 def test_where_kinds_overlap_the_surer_one_has_it() -> None:
@@ -353,13 +355,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("part", HOSTILE.values(), ids=HOSTILE)
 @pytest.mark.timeout(100)
-def test_a_megabyte_of_one_thing_takes_no_time(part: str) -> None:
-    measure(part * (300_000 // len(part)), EVERYTHING)
+def test_a_long_text_of_one_thing_does_not_hang(part: str) -> None:
+    measure(part * (100_000 // len(part)), EVERYTHING)
 
 
 @pytest.mark.timeout(100)
 @pytest.mark.parametrize("finder", EVERYTHING.finders(), ids=lambda finder: finder.label)
-def test_each_finder_alone_takes_no_time(finder: Any) -> None:
+def test_a_megabyte_of_one_thing_hangs_no_finder(finder: Any) -> None:
     for part in ("7", "+", ":", "@", "1."):
         list(finder.find(fold(part * (1_000_000 // len(part)))))
 
@@ -379,8 +381,9 @@ def test_an_absent_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPat
     with pytest.raises(MissingLibraryError, match=r"phones = true needs phonenumbers.*headrace\[pii\]"):
         Pii(phones=True).resources()
     for kind in ("ibans", "national_ids"):
-        with pytest.raises(MissingLibraryError, match=rf"{kind} = true.* needs python-stdnum"):
+        with pytest.raises(MissingLibraryError, match=rf"{kind} = true.* needs python-stdnum") as raised:
             measure("text", Pii(**{kind: True}))
+        assert explain(raised.value) == str(raised.value)
 
 
 def test_libraries_are_resources_where_they_are_used() -> None:

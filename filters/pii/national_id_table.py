@@ -1,24 +1,24 @@
 """National identity and tax numbers of persons: how they are written, and beside which words a weak one counts.
 
 In forms a 9 stands for a digit and an A for a letter; all else for itself. `alone` are forms that count wherever they
-stand: peculiar enough (a letter in the right place, an official grouping, two check digits) that at most a few random
-strings of that form in a thousand would be valid. `beside` are forms that many other numbers share; they count after
-one of `words` only. Names are those of python-stdnum's modules. Left out are numbers whose module asks what day it is
-(be.nn, dk.cpr, no.fodselsnummer, za.idnr), as a text must be measured alike on any day; of the Swedish one the
-century is tried instead.
+stand, peculiar enough by a letter in the right place, a grouping that little else has, or a date with a check digit;
+four have no check digit at all (us.ssn, us.itin, pk.cnic, my.nric) and rest on their grouping. `beside` are forms that
+many other numbers share; they count after one of `words` only. Names are those of python-stdnum's modules. Left out are
+numbers whose module asks what day it is (be.nn, dk.cpr, no.fodselsnummer, za.idnr), as a text must be measured alike on
+any day; of the Swedish one the century is tried instead.
 """
 
 from typing import NamedTuple
 
 
 class NationalId(NamedTuple):
-    """One kind of number; `prefixes` are tried before what is written, `words` is a regular expression."""
+    """One kind of number; `words` is a regular expression, `centuries` are tried before a number of ten digits."""
 
     name: str
     alone: tuple[str, ...] = ()
     beside: tuple[str, ...] = ()
     words: str = ""
-    prefixes: tuple[str, ...] = ("",)
+    centuries: tuple[str, ...] = ()
 
 
 _NINE = ("999999999", "999 999 999", "999-999-999")

@@ -20,6 +20,8 @@ _NOT_BEFORE = (r"[\w+]", r"[0-9]-", r"\w[./]", r"\+[0-9][ -]", r"\+[0-9]{2}[ -]"
 """A longer word or number, a path, the country of a phone number."""
 _NOT_AFTER = r"(?!\w)(?![-./][0-9])"
 _CONTEXT = 48
+_SEPARATOR = re.compile(r"[ ./-]")
+_WITHOUT_CENTURY = 10
 _SOME_DIGIT = re.compile("[1-9]")
 
 
@@ -65,7 +67,11 @@ def _is_valid(text: str, start: int, end: int, readings: Sequence[_Reading]) -> 
 def is_national_id(name: str, number: str) -> bool:
     """Return whether a number, as it is written, is valid as the one of that name."""
     validator = import_module(f"stdnum.{name}")
-    return any(validator.is_valid(prefix + number) for prefix in NATIONAL_IDS[name].prefixes)
+    centuries = NATIONAL_IDS[name].centuries
+    bare = _SEPARATOR.sub("", number)
+    if centuries and len(bare) == _WITHOUT_CENTURY:
+        return any(validator.is_valid(century + number) for century in centuries)
+    return bool(validator.is_valid(number) or validator.is_valid(bare))  # each module removes some separators only
 
 
 @cache

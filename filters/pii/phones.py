@@ -22,8 +22,8 @@ _LONGEST = 60  # fifteen digits, each set apart by a few characters, and room fo
 _LONGEST_GROUP = 2  # at least: nobody writes single digits alone
 _TRIES = 12  # of the matcher, at pieces of one window
 _EXTENSION = 24  # what may follow a number: `, ext. 1234`
-_INTERNATIONAL = re.compile(r"[(\[]?\+[ (]{0,2}\d[0-9 ()\[\]./-]{5,}")
-_NATIONAL = re.compile(r"(?<![\w+])(?<!\d[.,:/-])[(\[]?\d[0-9 ()\[\]./-]{5,}")
+_INTERNATIONAL = re.compile(r"\+[ (]{0,2}[0-9][0-9 ()\[\]./-]{5,}")
+_NATIONAL = re.compile(r"[0-9](?<![\w+][0-9])(?<![0-9][.,:/-][0-9])[0-9 ()\[\]./-]{5,}")
 _WORDS = re.compile(r"tel|phone|fon\b|fax|mobil|cell|call|sms|whatsapp", re.IGNORECASE)
 _PLAIN = re.compile(r"\d+(?:\.\d+)?")
 _OTHER_WORDS = re.compile(r"\bIS[BS]N\W*(?:13|10)?\W*$")
@@ -38,8 +38,9 @@ PHONE_REPLACEMENTS = tuple(f"+1 {area}-555-01{number:02}" for area in (202, 212,
 def find_phones(text: str, regions: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
     """Yield the range of each phone number of a folded text; `regions` are ISO 3166 codes, international ones aside."""
     taken = sorted(_find_international(text)) if "+" in text else []
+    windows = list(_windows(text, _NATIONAL)) if regions else []
     for region in regions:
-        taken = sorted([*taken, *_outside(taken, _find_national(text, region))])
+        taken = sorted([*taken, *_outside(taken, _find_national(text, windows, region))])
     yield from taken
 
 
@@ -47,17 +48,17 @@ def _find_international(text: str) -> Iterator[tuple[int, int]]:
     from phonenumbers import Leniency
 
     for start, end in _windows(text, _INTERNATIONAL):
-        for stop, seen in _ends(text, start, end):
+        for stop, seen in _ends(text, start, end) if text[start] == "+" else ():
             found = next(_match(text, start, stop, seen, None, Leniency.VALID), None)
             if found:
                 yield found
                 break
 
 
-def _find_national(text: str, region: str) -> Iterator[tuple[int, int]]:
+def _find_national(text: str, windows: Sequence[tuple[int, int]], region: str) -> Iterator[tuple[int, int]]:
     from phonenumbers import Leniency
 
-    for start, end in _windows(text, _NATIONAL):
+    for start, end in windows:
         for found in _match(text, start, end, end + _EXTENSION, region, Leniency.STRICT_GROUPING):
             before = text[max(0, found[0] - _CONTEXT) : found[0]]
             plain = _PLAIN.fullmatch(text, *found)
@@ -66,15 +67,26 @@ def _find_national(text: str, region: str) -> Iterator[tuple[int, int]]:
 
 
 def _windows(text: str, pattern: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Yield the runs that could hold a number, long ones in pieces that end at a space if there is one."""
+    """Yield the runs that could hold a number; long ones in pieces, of which none begins or ends inside digits."""
     for run in pattern.finditer(text):
         start, stop = run.span()
         while stop - start > _LONGEST:
             space = text.rfind(" ", start + _FEWEST_DIGITS, start + _LONGEST)
-            end = space if space >= 0 else start + _LONGEST
-            yield start, end
+            end = space if space >= 0 else _last_break(text, start, start + _LONGEST)
+            if end > start:
+                yield start, end
+            else:
+                block = _GROUP.match(text, start)  # more digits than any number has
+                end = block.end() if block else start + 1
             start = end
         yield start, stop
+
+
+def _last_break(text: str, start: int, end: int) -> int:
+    """Return where the digits that reach across `end` begin, or `end` if none do."""
+    while end > start and text[end - 1].isdigit() and text[end].isdigit():
+        end -= 1
+    return end
 
 
 def _ends(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
@@ -98,10 +110,11 @@ def _match(text: str, start: int, end: int, seen: int, region: str | None, lenie
     groups = _GROUP.findall(text, start, end)
     if sum(map(len, groups)) < _FEWEST_DIGITS or max(map(len, groups)) < _LONGEST_GROUP:
         return
-    before = max(0, start - 1)
+    first = start - (start > 0 and text[start - 1] in "([")
+    before = max(0, first - 1)  # what tells that the number is part of a word
     found: PhoneNumberMatch
     for found in PhoneNumberMatcher(text[before:seen], region, leniency, _TRIES):
-        if before + found.start >= end or _is_fiction(found.number):
+        if not first <= before + found.start < end or _is_fiction(found.number):
             continue
         if sum(map(len, _GROUP.findall(found.raw_string))) >= _FEWEST_DIGITS:
             opened = found.raw_string[0] in "([" and not _CLOSING.search(found.raw_string)  # in the text's own brackets
