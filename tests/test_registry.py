@@ -8,7 +8,9 @@ from headrace.filters.contract import signal_classes
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.extract import extractor_classes, make_extractor
 from headrace.pipeline.readers.contract import make_reader, reader_classes
+from headrace.pipeline.repair import make_repairer, repairer_classes
 from headrace.pipeline.views import make_signal
+from tests.test_signals import needs_no_options
 
 
 @pytest.mark.parametrize(
@@ -41,5 +43,8 @@ def test_everything_can_be_made_without_options() -> None:
         assert make_reader(name, {}).resources() is not None
     for name in extractor_classes():
         assert make_extractor(name, {}).resources() is not None
-    for name in signal_classes():
-        assert make_signal(name, {}).resources() is not None
+    for name in repairer_classes():
+        assert make_repairer(name, {}).resources() is not None
+    for name, cls in signal_classes().items():
+        if needs_no_options(cls):
+            assert make_signal(name, {}).resources() is not None

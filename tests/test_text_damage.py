@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ftfy.badness import BADNESS_RE, badness
+from ftfy.badness import BADNESS_RE, badness, is_bad
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.filters.contract import TextBatch
+from headrace.filters.mojibake import count_mojibake, has_mojibake
 from headrace.filters.signals import text_damage
-from headrace.filters.signals.text_damage import Kind, TextDamage, count_kinds, count_mojibake
+from headrace.filters.signals.text_damage import Kind, TextDamage, count_kinds
 from headrace.pipeline.extract import Extracted, make_extractor
 from tests.test_extract import iter_pages
 
@@ -174,6 +175,7 @@ mojibake_texts = st.lists(
 @given(mojibake_texts)
 def test_mojibake_is_what_ftfy_calls_bad(text: str) -> None:
     assert count_mojibake(text) == badness(text)
+    assert has_mojibake(text) == is_bad(text)
 
 
 @settings(max_examples=300)

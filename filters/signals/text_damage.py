@@ -7,9 +7,8 @@ do nothing (UAX #31 section 2.3, UTS #51, UAX #14): joiners behind a letter of a
 sequence, a zero-width space behind a letter of a script without spaces, variation selectors behind a visible character,
 and tags in a flag are what their author meant.
 
-Mojibake (UTF-8 that was read as Latin-1, Windows-125x or MacRoman) is counted as `ftfy.badness` of ftfy 6.3 does (Speer
-2019, doi:10.5281/zenodo.2591652): pairs and triples of characters that such a mistake makes and writers do not. Code
-points that Unicode 14.0, the oldest of a supported Python, does not have are no letters there and combine with nothing.
+Mojibake is counted as `filters.mojibake` says. Code points that Unicode 14.0, the oldest of a supported Python, does
+not have are no letters there and combine with nothing, so that neither it nor the normal form depends on the Python.
 """
 
 import json
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 from enum import IntEnum, auto
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
 from unicodedata import is_normalized
@@ -28,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
+from headrace.filters.mojibake import count_mojibake, mojibake_resources
 
 _RANGES = Path(__file__).parents[1] / "data" / "codepoint_ranges.json"
 _BLOCK_CHARS = 1 << 18  # whose int64 copy in `bincount` stays small
@@ -80,14 +79,6 @@ _MEANT = re.compile(
 )
 _FLAG = re.compile("\U0001f3f4([\U000e0030-\U000e0039\U000e0061-\U000e007a]{3,6}\U000e007f)")
 
-_CLUES = (
-    *("c1", "bad", "law", "currency", "start_punctuation", "end_punctuation", "numeric", "kaomoji"),
-    *("upper_accented", "lower_accented", "box"),
-)
-_OTHER_CLUES = "√≈Ђ"
-_CLUES_ALONE = "\x80-\x9fŒœÃÂ"
-_REACH = 3  # from such a character to either end of its sequence
-
 
 @register
 @dataclass(frozen=True)
@@ -123,7 +114,7 @@ class TextDamage:
 
     def resources(self) -> Mapping[str, str]:
         """Return the digest of the generated ranges and what says what mojibake looks like."""
-        return {"codepoint_ranges": sha256(_RANGES.read_bytes()).hexdigest(), "ftfy": version("ftfy")}
+        return {"codepoint_ranges": sha256(_RANGES.read_bytes()).hexdigest(), **mojibake_resources()}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; of an empty text the ratios are undefined."""
@@ -172,38 +163,6 @@ def count_kinds(text: str) -> list[int]:
 def count_meant(text: str) -> int:
     """Return how many of the dependent characters stand where they belong."""
     return sum(1 for _ in _MEANT.finditer(text)) + sum(len(match[1]) for match in _FLAG.finditer(text))
-
-
-def count_mojibake(text: str) -> int:
-    """Return `ftfy.badness.badness(text)`, looking only around characters without which no sequence counts."""
-    if text.isascii():
-        return 0
-    from ftfy.badness import badness
-
-    return sum(badness(text[start:end]) for start, end in _suspicious(text))
-
-
-def _suspicious(text: str) -> Iterator[tuple[int, int]]:
-    """Yield disjoint ranges that hold every sequence; none begins with a clue but at the very start of the text."""
-    begin = end = -1
-    for match in _clues().finditer(text):
-        if begin >= 0 and match.start() - _REACH > end:
-            yield begin, end
-            begin = -1
-        if begin < 0:
-            begin = max(0, match.start() - _REACH)
-        end = match.end() + _REACH
-    if begin >= 0:
-        yield begin, end
-
-
-@cache
-def _clues() -> re.Pattern[str]:
-    """Return a pattern of what every sequence of ftfy's has: one of few characters, or of some more beside no ASCII."""
-    from ftfy.badness import MOJIBAKE_CATEGORIES
-
-    clue = f"[{''.join(MOJIBAKE_CATEGORIES[name] for name in _CLUES)}{_OTHER_CLUES}]"
-    return re.compile(rf"{clue}(?=[^\x00-\x7f])|(?<=[^\x00-\x7f]){clue}|[{_CLUES_ALONE}]")
 
 
 @cache

@@ -17,6 +17,7 @@ from re import Match
 from typing import ClassVar, TypeVar
 from unicodedata import unidata_version
 
+from headrace.filters.mojibake import has_mojibake
 from headrace.pipeline.repair import Repaired, register
 
 _SEGMENT_CHARS = 1_000_000
@@ -31,7 +32,7 @@ _TEXT_FIXERS = (
     "remove_control_chars",
 )
 
-
+_ASCII_FIXERS = ("unescape_html", "fix_line_breaks", "remove_terminal_escapes", "remove_control_chars")
 T = TypeVar("T", str, bytes)
 
 
@@ -83,9 +84,17 @@ class FtfyRepairer:
         The counts are `segments` that changed, `characters` of them that are others now, each fixer's segments by its
         name, and `unfinished` segments.
         """
+        if self._leaves(text):
+            return Repaired(text, {})
         counts: Counter[str] = Counter()
-        segments = [self._repair_segment(segment, counts) for segment in _segments(text)]
+        segments = [
+            segment if self._leaves(segment) else self._repair_segment(segment, counts) for segment in _segments(text)
+        ]
         return Repaired("".join(segments), dict(sorted(counts.items())))
+
+    def _leaves(self, text: str) -> bool:
+        """Whether no fixer that is on can change a text, because it is ASCII."""
+        return text.isascii() and not any(getattr(self, name) for name in _ASCII_FIXERS)
 
     def _repair_segment(self, segment: str, counts: Counter[str]) -> str:
         names: set[str] = set()
@@ -119,9 +128,7 @@ class FtfyRepairer:
 
     def _fix_encoding(self, text: str, budget: _Budget, names: set[str]) -> str:
         """Undo wrong encodings, one on top of the other, until the text looks right."""
-        from ftfy.badness import is_bad
-
-        while not text.isascii() and is_bad(text):
+        while has_mojibake(text):
             budget.spend(text)
             fixed = self._undo_one(text, budget, names)
             if fixed == text:
@@ -174,12 +181,11 @@ class FtfyRepairer:
 
     def _fix_embedded(self, text: str, budget: _Budget, names: set[str]) -> str:
         """Fix runs that look like UTF-8 each for itself, in a text that is not of one piece."""
-        from ftfy.badness import is_bad
         from ftfy.chardata import UTF8_DETECTOR_RE
 
         def fix(match: Match[str]) -> str:
             part = match[0]
-            return self._fix_encoding(part, budget, names) if len(part) < len(text) and is_bad(part) else part
+            return self._fix_encoding(part, budget, names) if len(part) < len(text) and has_mojibake(part) else part
 
         return UTF8_DETECTOR_RE.sub(fix, text)
 
