@@ -1,6 +1,8 @@
-"""Where model files lie: found by name, trusted only with the digest that is pinned here; nothing is downloaded.
+"""Where model files lie: found by name or path, trusted only with a pinned digest; nothing is downloaded.
 
-Looked for in `$HEADRACE_MODELS`, in `~/.cache/headrace/models` and in an installed package that carries the file.
+Known models are pinned here and looked for in `$HEADRACE_MODELS`, in `~/.cache/headrace/models` and in an installed
+package that carries the file. Any other file comes with the digest that the recipe gives for it, by its path or by a
+bare name in the first two places; a bare name leaves where the file lies out of the recipe.
 """
 
 import os
@@ -8,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from hashlib import sha256
+from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,18 +62,60 @@ def find_model(name: str) -> Path:
     wrong = []
     for path in _places(model):
         if path.is_file():
-            status = path.stat()
-            digest = _digest(path, status.st_size, status.st_mtime_ns)
+            digest = digest_of(path)
             if digest == model.sha256:
                 return path
             wrong.append(f"{path} has sha256 {digest}")
     raise ModelFileError(_how_to_get(model, wrong))
 
 
+def find_pinned(name: str, sha256: str | None) -> tuple[Path, str]:
+    """Return path and digest of a model file: a known one by name, any other by path or bare name with its sha256.
+
+    Raises:
+        ModelFileError: there is no such file, its digest was not given, or it has another one.
+    """
+    if sha256 is None and name in KNOWN_MODELS:
+        return find_model(name), KNOWN_MODELS[name].sha256
+    path = find_file(name)
+    if path is None:
+        if sha256 is None and Path(name).name == name:
+            find_model(name)  # which says what is known
+        raise ModelFileError(
+            f"there is no file {name!r}, and none of that name in {' or '.join(map(str, model_folders()))}"
+        )
+    found = digest_of(path)
+    if sha256 is None:
+        raise ModelFileError(f"{path}: give the digest of the file that is meant; of the one here it is {found}")
+    if sha256 != found:
+        raise ModelFileError(f"{path} has sha256 {found}, asked for is {sha256}; it is another file")
+    return path, found
+
+
+def find_file(name: str) -> Path | None:
+    """Return the file or folder of that path, else that of that name in a folder of models, else None."""
+    path = Path(name).expanduser()
+    places = [path] if path.name != name else [path, *(folder / name for folder in model_folders())]
+    return next((place.absolute() for place in places if place.exists()), None)
+
+
+def model_folders() -> list[Path]:
+    """Return the folders that models are looked for in, in order."""
+    named = os.environ.get("HEADRACE_MODELS")
+    return [*([Path(named)] if named else []), cache_folder()]
+
+
+def digest_of(path: Path) -> str:
+    """Return the sha256 of a file, read once while it stays as it is; raises ModelFileError where it cannot be."""
+    try:
+        status = path.stat()
+        return _digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def _places(model: ModelFile) -> Iterator[Path]:
-    if folder := os.environ.get("HEADRACE_MODELS"):
-        yield Path(folder) / model.name
-    yield cache_folder() / model.name
+    yield from (folder / model.name for folder in model_folders())
     spec = find_spec(model.package)  # a look at the file system; the package itself is not imported
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         yield Path(folder) / model.path_in_package
@@ -95,4 +139,5 @@ def _how_to_get(model: ModelFile, wrong: list[str]) -> str:
 @cache
 def _digest(path: Path, num_bytes: int, mtime_ns: int) -> str:
     """Return the sha256 of a file; size and time of change only tell one state of it from the next."""
-    return sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
