@@ -79,11 +79,11 @@ def find_pinned(name: str, sha256: str | None) -> tuple[Path, str]:
         return find_model(name), KNOWN_MODELS[name].sha256
     path = find_file(name)
     if path is None:
-        if sha256 is None and Path(name).name == name:
+        is_bare = Path(name).name == name
+        if sha256 is None and is_bare:
             find_model(name)  # which says what is known
-        raise ModelFileError(
-            f"there is no file {name!r}, and none of that name in {' or '.join(map(str, model_folders()))}"
-        )
+        elsewhere = f", and none of that name in {' or '.join(map(str, model_folders()))}" if is_bare else ""
+        raise ModelFileError(f"there is no file {name!r}{elsewhere}")
     found = digest_of(path)
     if sha256 is None:
         raise ModelFileError(f"{path}: give the digest of the file that is meant; of the one here it is {found}")

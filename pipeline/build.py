@@ -202,7 +202,7 @@ class _Walker:
         stages = []
         for signal in step.signals:
             spec = SignalSpec(name=signal) if isinstance(signal, str) else signal
-            stages.append(Measure(signal=spec.name, options=spec.options, view=step.view))
+            stages.append(Measure(signal=spec.name, alias=spec.as_, options=spec.options, view=step.view))
         planned = [self._planned(f"measure {stage.id}", stage) for stage in stages]
         manifests = yield planned
         for stage, manifest in zip(stages, manifests, strict=True):

@@ -7,7 +7,7 @@ come up at all, but leave the text as it is.
 
 from collections.abc import Mapping
 
-from headrace.filters.contract import Signal
+from headrace.filters.contract import SIGNALS, Signal
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
@@ -47,9 +47,11 @@ def _measure(step: MeasureStep, measured: Measured) -> None:
         span_column(step.view)
     for item in step.signals:
         spec = SignalSpec(name=item) if isinstance(item, str) else item
+        if spec.as_ not in (None, spec.name) and spec.as_ in SIGNALS.all():
+            raise RecipeError(f"signal {spec.name!r} is called as {spec.as_!r}, which is another signal; rename it")
         signal = make_signal(spec.name, spec.options)
         signal.resources()  # asks for the model file, if it needs one
-        measured[signal_id(spec.name, step.view)] = signal
+        measured[signal_id(spec.called, step.view)] = signal
 
 
 def _check_rule(rule: Rule, measured: Measured) -> None:

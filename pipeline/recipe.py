@@ -18,6 +18,7 @@ from headrace.pipeline.strict_toml import load_toml, parse_toml
 from headrace.pipeline.views import RAW, signal_id
 
 NAME = r"^[a-z][a-z0-9_-]*$"
+SIGNAL_NAME = r"^[a-z][a-z0-9_]*$"
 MEBIBYTE = 1 << 20
 
 
@@ -39,10 +40,16 @@ class Source(Section):
 
 
 class SignalSpec(Section):
-    """A signal with options; a bare name stands for one without."""
+    """A signal with options; a bare name stands for one without. `as` is what it is called in this recipe."""
 
     name: str
+    as_: str | None = Field(default=None, alias="as", pattern=SIGNAL_NAME)
     options: dict[str, Any] = {}
+
+    @property
+    def called(self) -> str:
+        """The name that columns of this signal begin with."""
+        return self.as_ or self.name
 
 
 class MeasureStep(Section):
@@ -142,13 +149,14 @@ class Recipe(Section):
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
             raise ValueError(
-                f"the signal {twice[0]!r} is measured twice; give it once, with the options that are meant"
+                f"the signal {twice[0]!r} is measured twice; give it once, with the options that are meant, "
+                "or each a name of its own with `as`"
             )
         return self
 
 
 def _name(signal: str | SignalSpec) -> str:
-    return signal if isinstance(signal, str) else signal.name
+    return signal if isinstance(signal, str) else signal.called
 
 
 def load_recipe(name: str) -> Recipe:

@@ -15,6 +15,7 @@ from headrace.filters.fasttext_kernel import LONG_WORD
 from headrace.filters.fasttext_models import IMPOSSIBLE, FastTextModel, huffman_tree, load_model
 from headrace.filters.models import ModelFileError
 from tests.making import article
+from tests.signal_examples import train_fasttext
 
 LABELS = ("river", "mill", "müller")
 KINDS: dict[str, dict[str, Any]] = {
@@ -55,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def trained(folder: Path, kind: str) -> tuple[Path, Any]:
-    """Train a small model; with ten threads, since with fewer the library reads memory that it has not set."""
+    """Train a small model."""
     lines = [
         f"__label__{label} {label} {' '.join(random.Random(seed).sample(article(seed).split(), 30))} 水車 é"
         for seed in range(60)
@@ -65,7 +66,7 @@ def trained(folder: Path, kind: str) -> tuple[Path, Any]:
         lines += [f"__label__label-{number} word-{number} mill" for number in range(300)]
     text = folder / f"{kind}.txt"
     text.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    model = fasttext.train_supervised(str(text), dim=12, epoch=3, thread=10, verbose=0, minCount=1, **KINDS[kind])
+    model = train_fasttext(text, dim=12, epoch=3, minCount=1, **KINDS[kind])
     if kind in QUANTIZED:
         model.quantize(str(text), retrain=False, **QUANTIZED[kind])
     path = folder / f"{kind}.bin"
@@ -123,7 +124,7 @@ def test_a_file_cut_short_is_refused(folder: Path) -> None:
 
 def test_a_model_that_is_no_classifier_is_refused(folder: Path) -> None:
     trained(folder, "words")
-    model = fasttext.train_unsupervised(str(folder / "words.txt"), dim=4, epoch=1, thread=10, verbose=0, bucket=100)
+    model = train_fasttext(folder / "words.txt", "train_unsupervised", dim=4, epoch=1, bucket=100)
     model.save_model(str(folder / "vectors.bin"))
     with pytest.raises(ModelFileError, match="are not those of a classifier"):
         load_model(folder / "vectors.bin")

@@ -23,6 +23,7 @@ from headrace.filters.signals.language import Language
 from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, minimum_hashes, permutations
 from headrace.filters.signals.pii import Pii, find_emails, is_redactable_ip
 from headrace.filters.spans import Span, View, apply_spans
+from tests.signal_examples import example
 
 PROSE = "The mill stands by the river. It has been there for 200 years, and it works.\nThat is what we have to tell.\n"
 TEXTS = [
@@ -53,7 +54,7 @@ def has_language_model() -> bool:
 
 
 def all_signals() -> list[Signal]:
-    return [cls() for name, cls in signal_classes().items() if name != "language" or has_language_model()]
+    return [example(name) for name in signal_classes() if name != "language" or has_language_model()]
 
 
 def measure(signal: Signal, texts: Sequence[str]) -> Mapping[str, Sequence[Any]]:
@@ -70,7 +71,7 @@ def test_the_families_are_registered() -> None:
     for name, cls in signal_classes().items():
         assert cls.name == name
         assert cls.version >= 1
-        assert hash(cls()) == hash(cls())  # frozen, of literal values
+        assert hash(example(name)) == hash(example(name))  # frozen, of literal values
 
 
 @pytest.mark.parametrize("signal", all_signals(), ids=lambda signal: signal.name)

@@ -28,7 +28,7 @@ from headrace.pipeline.training_lines import Split, split_lines
 
 LABELS: tuple[Literal["positive"], Literal["negative"]] = ("positive", "negative")
 THREADS = 10
-ATTEMPTS = 5
+ATTEMPTS = 10
 SCORED_AT_ONCE = 512
 SCORE_DIGITS = 4
 REPORT_VERSION = 1
