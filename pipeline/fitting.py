@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from headrace.filters.contract import SIGNALS, Signal
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.errors import RecipeError
-from headrace.pipeline.recipe import CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
+from headrace.pipeline.recipe import BestStep, CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
 from headrace.pipeline.schema import DOCUMENTS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
 
@@ -35,6 +35,8 @@ def check_steps(recipe: Recipe) -> None:
                     _check_rule(rule, measured)
             case MinHashStep():
                 _check_minhash(step, measured)
+            case BestStep():
+                _require(step.column, measured, ("int", "float"), "the best are found among numbers")
             case CutStep():
                 for column in step.edits:
                     _require(column, measured, ("spans",), "cut edits text by columns of spans")

@@ -77,6 +77,18 @@ class MinHashStep(Section):
     rows: int = Field(default=8, ge=1)
 
 
+class BestStep(Section):
+    """Keeps the best `share` of the documents that are left, by a column of numbers; see `stages.threshold`."""
+
+    kind: Literal["best"]
+    column: str
+    share: float = Field(gt=0, le=1)
+    best: Literal["highest", "lowest"] = "highest"
+    ties: Literal["keep", "drop"] = "keep"
+    on_null: Literal["keep", "drop"] = "drop"
+    reason: str = Field(default="not_among_the_best", min_length=1)
+
+
 class CutStep(Section):
     """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
 
@@ -93,7 +105,7 @@ class TokenizeStep(Section):
     train_mebibytes: int = Field(default=1024, ge=1)
 
 
-Step = Annotated[MeasureStep | RulesStep | MinHashStep | CutStep | TokenizeStep, Field(discriminator="kind")]
+Step = Annotated[MeasureStep | RulesStep | MinHashStep | BestStep | CutStep | TokenizeStep, Field(discriminator="kind")]
 
 
 class Sharding(Section):
