@@ -4,8 +4,8 @@ A text is one line. Each of its words stands for rows of the input matrix: its o
 those of its n-grams of characters between `<` and `>`; the hidden vector is the mean of all rows. Hashes are FNV-1a
 over bytes as signed numbers.
 
-Looking n-grams up is what takes the time, so it is done once for each different word of a call; the rows are still
-added one by one in the order of the text, so that the sums are those of a text alone. Of words that are longer than
+N-grams are looked up once for each different word of a call; the rows are still added one by one in the order of the
+text, so that the sums are those of a text alone. Of words that are longer than
 `LONG_WORD`, whose rows would fill the memory, the rows are looked up where they are added.
 """
 

@@ -38,7 +38,44 @@ def pinned(option: str, path: Path, digest: str = "sha256") -> dict[str, str]:
     return {option: str(path), digest: sha256(path.read_bytes()).hexdigest()}
 
 
-OPTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {"classifier": _classifier}
+def _word_list(folder: Path) -> dict[str, Any]:
+    path = folder / "words.txt"
+    path.write_text("# some words\nmill\nold mill\na b\nlorem ipsum\nشكر\n", encoding="utf-8")
+    return pinned("path", path)
+
+
+def _onnx(folder: Path) -> dict[str, Any]:
+    """Make a classifier of bytes: each byte has two logits, those of a text are their mean."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper, save
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    weights = np.random.RandomState(7).normal(size=(len(alphabet), 2)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["weights", "input_ids"], ["rows"]),
+            helper.make_node("ReduceMean", ["rows", "axes"], ["logits"], keepdims=0),
+        ],
+        "bytes",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["texts", "tokens"])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["texts", 2])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    save(model, str(folder / "model.onnx"))
+    files = pinned("model", folder / "model.onnx") | pinned("tokenizer", folder / "tokenizer.json", "tokenizer_sha256")
+    return {**files, "labels": ("good", "bad"), "label": "bad"}
+
+
+OPTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "classifier": _classifier,
+    "onnx": _onnx,
+    "word_list": _word_list,
+}
 
 
 @cache
