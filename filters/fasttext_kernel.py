@@ -18,7 +18,6 @@ from numba import njit
 Array = npt.NDArray[Any]
 
 LONG_WORD = 1024  # bytes
-_TINY = 1e-5  # what fastText adds before it takes a logarithm
 _FNV_OFFSET = np.uint32(2166136261)
 _FNV_PRIME = np.uint32(16777619)
 _WORD_GRAM_PRIME = np.uint64(116049371)
@@ -302,56 +301,3 @@ def hidden_vectors(data: Array, bounds: Array, tables: Tables) -> tuple[Array, A
             total *= np.float32(1.0 / count)
         counts[text] = count
     return hidden, counts
-
-
-@njit(cache=True)
-def _log(value: Any) -> Any:
-    return np.float32(np.log(value + _TINY))
-
-
-@njit(cache=True)
-def _dot(outputs: Array, row: int, hidden: Array) -> Any:
-    value = np.float32(0.0)
-    for column in range(hidden.shape[0]):
-        value += outputs[row, column] * hidden[column]
-    return value
-
-
-@njit(cache=True)
-def tree_probabilities(hidden: Array, outputs: Array, left: Array, right: Array) -> Array:
-    """Return the probability of each label, float32 of shape (texts, labels), by a hierarchical softmax.
-
-    Node `n` of the tree is a label where `n` is below the number of labels, else it has the children `left[n - labels]`
-    and `right[n - labels]`; the last node is the root, and children come before their parents.
-    """
-    num_texts, num_labels = len(hidden), len(left) + 1
-    found = np.empty((num_texts, num_labels), np.float32)
-    scores = np.empty(2 * num_labels - 1, np.float32)
-    for text in range(num_texts):
-        scores[-1] = 0.0
-        for inner in range(num_labels - 2, -1, -1):
-            score = scores[num_labels + inner]
-            chance = np.float32(1.0 / (1.0 + np.exp(-_dot(outputs, inner, hidden[text]))))
-            scores[left[inner]] = score + _log(1.0 - chance)
-            scores[right[inner]] = score + _log(np.float64(chance))
-        for label in range(num_labels):
-            found[text, label] = np.exp(scores[label])
-    return found
-
-
-@njit(cache=True)
-def softmax_probabilities(hidden: Array, outputs: Array) -> Array:
-    """Return the probability of each label, float32 of shape (texts, labels), by a softmax."""
-    num_texts, num_labels = len(hidden), len(outputs)
-    found = np.empty((num_texts, num_labels), np.float32)
-    for text in range(num_texts):
-        scores = found[text]
-        for label in range(num_labels):
-            scores[label] = _dot(outputs, label, hidden[text])
-        largest, total = scores.max(), np.float32(0.0)
-        for label in range(num_labels):
-            scores[label] = np.exp(scores[label] - largest)
-            total += scores[label]
-        for label in range(num_labels):
-            scores[label] = np.exp(_log(np.float64(scores[label] / total)))
-    return found

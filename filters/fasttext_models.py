@@ -48,7 +48,8 @@ class FastTextModel:
 
     def probabilities(self, texts: Sequence[str]) -> tuple[Float32s, npt.NDArray[np.bool_]]:
         """Return the probability of each label for each text, and which texts the model can say anything about."""
-        from headrace.filters.fasttext_kernel import hidden_vectors, softmax_probabilities, tree_probabilities
+        from headrace.filters.fasttext_kernel import hidden_vectors
+        from headrace.filters.fasttext_outputs import softmax_probabilities, tree_probabilities
 
         file = self.file
         encoded = [text.encode(errors="replace") for text in texts]

@@ -102,7 +102,9 @@ def _result(trained: "Classifier") -> Result:
     def show(console: Console) -> None:
         console.print(facts({key: value for key, value in data.items() if not isinstance(value, dict)}))
         console.print()
-        console.print(table(("texts", *report["labels"]), [(side, *n.values()) for side, n in report["texts"].items()]))
+        labels = report["labels"]
+        counts = [(side, *(report["texts"][side][label] for label in labels)) for side in ("train", "heldout")]
+        console.print(table(("texts", *labels), counts))
         ratios = ("average_precision", "roc_auc", "expected_calibration_error", "brier_score")
         console.print(facts({key.replace("_", " "): _short(held[key]) for key in ratios}))
         console.print()

@@ -39,7 +39,7 @@ class TrainClassifier(Stage):
     """Trains a classifier called `title` on the texts of the sources `positive` and `negative`.
 
     `text_column` and the two `where` (COLUMN=VALUE,VALUE) choose texts of tables. `heldout` is in 10,000 texts.
-    `quantize` makes the model smaller by about thirty times and a little worse.
+    `quantize` makes the model several times smaller and a little worse.
     """
 
     name: ClassVar[str] = "classifier"
