@@ -1,6 +1,6 @@
 """A quick guess at a text's language by resiliparse's `detect_fast`: hashed n-gram profiles of 101 languages.
 
-Ten to twenty times as fast as fastText on whole pages, and meant for prefilters. Its `distance` (the sum of the
+About four times as fast as `language` on whole pages, and meant for prefilters. Its `distance` (the sum of the
 differences between the text's profile and the language's) is no probability: above 1200 the guess is usually wrong.
 """
 
