@@ -1,6 +1,5 @@
 """The best share of the documents: one threshold over all parts, found again when nothing changed."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +104,14 @@ def test_the_best_of_those_that_earlier_rules_kept_stay(built: Built) -> None:
     dropped = [row for row in rows(built, "verdicts") if row["kept"] is False]
     assert len(dropped) == len(words) - len(kept)
     assert {row["reason"] for row in dropped} == {"not_among_the_best"}
-    assert json.loads(dropped[0]["evidence"])["min"] == words[-count]
 
 
 def test_what_was_found_is_explained_and_verified(folder: Path, built: Built) -> None:
     assert verify(folder / "store").ok
     dropped = next(row for row in rows(built, "verdicts") if row["kept"] is False)
     (fate,) = why(built.store, dropped["doc_id"])
+    (judged,) = next(step for step in fate.steps if step.label == "best 3 verdicts").judged
+    assert judged.rule["min"] == rows(built, "threshold")[0]["threshold"] > judged.value
     assert (fate.step, fate.reason) == ("best 3 verdicts", "not_among_the_best")
     ran = headrace("inspect", built.path("corpus"))
     assert ran.status == 0, ran.err
