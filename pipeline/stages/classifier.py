@@ -1,10 +1,10 @@
 """Classifier: fastText trained on positive and negative texts, the way DCLM's was (Li et al. 2024, arXiv:2406.11794).
 
 The defaults are the library's (Joulin et al. 2016, arXiv:1607.01759) with word bigrams added. Training runs eleven
-threads without locks. With fewer, `fasttext` 0.9 leaves part of its random matrix as the memory was: each thread fills a
-tenth, the remainder falls to the eleventh. With any number two runs give two models: so the first that is committed under
-a task's key is the one that stays, named by the digest of its file. Everything before and after it is a function of the
-texts.
+threads without locks. With fewer, `fasttext` 0.9 leaves part of its random matrix as the memory was: each thread fills
+a tenth, the remainder falls to the eleventh. With any number two runs give two models: so the first that is committed
+under a task's key is the one that stays, named by the digest of its file. Everything before and after it is a function
+of the texts.
 """
 
 from collections.abc import Iterator
