@@ -29,7 +29,7 @@ def reference_judges() -> dict[str, Judge]:
     )
 
     blocks = {
-        "language": _language_filter(),
+        "language": language_filter(),
         "gopher_repetition": GopherRepetitionFilter(),
         "gopher_quality": GopherQualityFilter(),
         "c4": C4QualityFilter(filter_no_terminal_punct=False),
@@ -47,7 +47,7 @@ def _judge(name: str, block: Any) -> Judge:
     return judge
 
 
-def _language_filter() -> Any:
+def language_filter() -> Any:
     from datatrove.pipeline.filters import LanguageFilter
     from fasttext.FastText import _FastText
 

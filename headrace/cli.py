@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import typer
 
-from headrace.commands import COMMANDS
+from headrace.commands import COMMANDS, GROUPS
 from headrace.console import command
 
 HELP = """From crawl to loss and back: curate text, train on it, and trace every token to its bytes."""
@@ -17,8 +17,13 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="headrace", help=HELP, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
     )
+    groups: dict[str, typer.Typer] = {}
     for name, function in COMMANDS.items():
-        app.command(name)(command(function))
+        group, _, own = name.rpartition(" ")
+        if group and group not in groups:
+            groups[group] = typer.Typer(no_args_is_help=True)
+            app.add_typer(groups[group], name=group, help=GROUPS[group])
+        groups.get(group, app).command(own)(command(function))
     return app
 
 

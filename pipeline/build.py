@@ -18,6 +18,7 @@ from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import (
     MEBIBYTE,
+    BestStep,
     CutStep,
     MeasureStep,
     MinHashStep,
@@ -34,6 +35,7 @@ from headrace.pipeline.stages.judge import Adopt, Rules
 from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.stages.minhash import MinHash
 from headrace.pipeline.stages.read import Read, SourceConfig
+from headrace.pipeline.stages.threshold import Threshold, threshold_rule
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
@@ -159,6 +161,8 @@ class _Walker:
                 case MinHashStep():
                     stage = MinHash(signal=step.signal, bands=step.bands, rows=step.rows)
                     yield from self._find(f"minhash {number}", stage)
+                case BestStep():
+                    yield from self._best(step, number)
                 case CutStep():
                     size = self.recipe.sharding.row_group_mebibytes * MEBIBYTE
                     cut = Cut(edits=tuple(step.edits), row_group_bytes=size)
@@ -199,12 +203,22 @@ class _Walker:
         yield from self._one(label, role, stage)
         yield from self._one(f"{label} verdicts", "verdicts", Adopt(findings=stage.name))
 
+    def _best(self, step: BestStep, number: int) -> Walk:
+        """Find the threshold among all documents that are left, then judge each part by it as by any rule."""
+        stage = Threshold(column=step.column, share=step.share, best=step.best)
+        yield from self._one(f"best {number}", "threshold", stage)
+        found = self.upstream["threshold"]
+        rule = threshold_rule(found, self.store, ties=step.ties, on_null=step.on_null, reason=step.reason)
+        yield from self._one(f"best {number} verdicts", "verdicts", Rules(rules=(rule,)))
+
     def _measure(self, step: MeasureStep) -> Walk:
         stages = []
         for signal in step.signals:
             spec = SignalSpec(name=signal) if isinstance(signal, str) else signal
             plugin = plugin_signals(self.recipe.plugins).get(spec.name, "")
-            stages.append(Measure(signal=spec.name, options=spec.options, view=step.view, plugin=plugin))
+            stages.append(
+                Measure(signal=spec.name, alias=spec.as_, options=spec.options, view=step.view, plugin=plugin)
+            )
         planned = [self._planned(f"measure {stage.id}", stage) for stage in stages]
         manifests = yield planned
         for stage, manifest in zip(stages, manifests, strict=True):

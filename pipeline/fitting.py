@@ -8,12 +8,12 @@ come up at all, but leave the text as it is.
 import json
 from collections.abc import Mapping
 
-from headrace.filters.contract import Signal
+from headrace.filters.contract import SIGNALS, Signal
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.plugins import plugin_signals
-from headrace.pipeline.recipe import CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
+from headrace.pipeline.recipe import BestStep, CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
 from headrace.pipeline.schema import DOCUMENTS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
 
@@ -44,6 +44,8 @@ def check_steps(recipe: Recipe) -> None:
                     _check_rule(rule, measured)
             case MinHashStep():
                 _check_minhash(step, measured)
+            case BestStep():
+                _require(step.column, measured, ("int", "float"), "the best are found among numbers")
             case CutStep():
                 for column in step.edits:
                     _require(column, measured, ("spans",), "cut edits text by columns of spans")
@@ -55,9 +57,11 @@ def _measure(step: MeasureStep, measured: Measured, plugins: Mapping[str, str]) 
         span_column(step.view, _signal(step.view, measured).columns)
     for item in step.signals:
         spec = SignalSpec(name=item) if isinstance(item, str) else item
+        if spec.as_ not in (None, spec.name) and spec.as_ in SIGNALS.all():
+            raise RecipeError(f"signal {spec.name!r} is called as {spec.as_!r}, which is another signal; rename it")
         signal = make_signal(spec.name, spec.options, plugins.get(spec.name, ""))
         signal.resources()  # asks for the model file, if it needs one
-        measured[signal_id(spec.name, step.view)] = signal
+        measured[signal_id(spec.called, step.view)] = signal
 
 
 def _check_set(name: str, measured: Measured) -> None:

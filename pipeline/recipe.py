@@ -20,6 +20,7 @@ from headrace.pipeline.views import RAW, signal_id
 
 NAME = r"^[a-z][a-z0-9_-]*$"
 MODULE = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*$"
+SIGNAL_NAME = r"^[a-z][a-z0-9_]*$"
 MEBIBYTE = 1 << 20
 
 
@@ -49,10 +50,16 @@ class Source(Section):
 
 
 class SignalSpec(Section):
-    """A signal with options; a bare name stands for one without."""
+    """A signal with options; a bare name stands for one without. `as` is what it is called in this recipe."""
 
     name: str
+    as_: str | None = Field(default=None, alias="as", pattern=SIGNAL_NAME)
     options: dict[str, Any] = {}
+
+    @property
+    def called(self) -> str:
+        """The name that columns of this signal begin with."""
+        return self.as_ or self.name
 
 
 class MeasureStep(Section):
@@ -100,6 +107,18 @@ class MinHashStep(Section):
     rows: int = Field(default=8, ge=1)
 
 
+class BestStep(Section):
+    """Keeps the best `share` of the documents that are left, by a column of numbers; see `stages.threshold`."""
+
+    kind: Literal["best"]
+    column: str
+    share: float = Field(gt=0, le=1)
+    best: Literal["highest", "lowest"] = "highest"
+    ties: Literal["keep", "drop"] = "keep"
+    on_null: Literal["keep", "drop"] = "drop"
+    reason: str = Field(default="not_among_the_best", min_length=1)
+
+
 class CutStep(Section):
     """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
 
@@ -116,7 +135,7 @@ class TokenizeStep(Section):
     train_mebibytes: int = Field(default=1024, ge=1)
 
 
-Step = Annotated[MeasureStep | RulesStep | MinHashStep | CutStep | TokenizeStep, Field(discriminator="kind")]
+Step = Annotated[MeasureStep | RulesStep | MinHashStep | BestStep | CutStep | TokenizeStep, Field(discriminator="kind")]
 
 
 class Sharding(Section):
@@ -173,13 +192,14 @@ class Recipe(Section):
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
             raise ValueError(
-                f"the signal {twice[0]!r} is measured twice; give it once, with the options that are meant"
+                f"the signal {twice[0]!r} is measured twice; give it once, with the options that are meant, "
+                "or each a name of its own with `as`"
             )
         return self
 
 
 def _name(signal: str | SignalSpec) -> str:
-    return signal if isinstance(signal, str) else signal.name
+    return signal if isinstance(signal, str) else signal.called
 
 
 def load_recipe(name: str) -> Recipe:

@@ -132,11 +132,17 @@ STREAM_INDEX = pa.schema(
 )
 """One row a storage window and split: which documents it spans, and how many packed rows they make."""
 
+THRESHOLDS = pa.schema(
+    [("column", pa.string()), ("threshold", pa.float64()), ("documents", pa.int64()), ("reached", pa.int64())]
+)
+"""One row: the value that the best share of `documents` (the kept ones that have a value) reaches, and how many do."""
+
 TABLES: Mapping[str, pa.Schema] = {
     "documents": DOCUMENTS,
     "records": RECORDS,
     "verdicts": VERDICTS,
     "findings": FINDINGS,
+    "thresholds": THRESHOLDS,
     "corpus": CORPUS,
     "tokens": TOKENS,
     "stream_index": STREAM_INDEX,

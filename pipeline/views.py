@@ -1,7 +1,8 @@
 """Signals by id, and the texts they are measured on.
 
-A signal's id is its name on the raw view (`gopher_quality`) and `name@view` on another (`fineweb@c4`): there it is
-measured on the text without the spans that signal `c4` removes. A column is `id.column`.
+A signal's id is its name (its own, or what a recipe calls it with `as`) on the raw view (`gopher_quality`) and
+`name@view` on another (`fineweb@c4`): there it is measured on the text without the spans that signal `c4` removes. A
+column is `id.column`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -72,10 +73,9 @@ def span_column(view: str, columns: Iterable[Column]) -> str:
     return f"{view}.{names[0]}"
 
 
-def side_table_schema(signal: Signal, view: str) -> pa.Schema:
-    """Return the Arrow schema of the side table that a signal fills on a view."""
-    prefix = signal_id(signal.name, view)
-    fields = [(f"{prefix}.{column.name}", ARROW_TYPES[column.kind]) for column in signal.columns]
+def side_table_schema(signal: Signal, name: str) -> pa.Schema:
+    """Return the Arrow schema of the side table that a signal fills; `name` is the signal's id there."""
+    fields = [(f"{name}.{column.name}", ARROW_TYPES[column.kind]) for column in signal.columns]
     return pa.schema([("doc_id", pa.string()), ("text_bytes", pa.int64()), *fields])
 
 

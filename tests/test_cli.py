@@ -65,7 +65,7 @@ def trained(folder: Path, built: Any) -> Path:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_the_common_options(name: str) -> None:
-    ran = headrace(name, "--help")
+    ran = headrace(*name.split(), "--help")
     assert ran.status == 0
     assert "--json" in ran.out
     assert "--debug" in ran.out

@@ -17,13 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.filters.contract import TextBatch
+from headrace.filters.laws import check_signal
 from headrace.filters.models import ModelFileError
 from headrace.filters.signals import perplexity
 from headrace.filters.signals.perplexity import Perplexity, Scored, normalize, score_sentences
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.views import make_signal
 from headrace.pipeline.why import why
-from tests import test_signals as laws
 from tests.small_store import RECIPE, SENTENCES, build_small
 from tests.test_why import rows_of
 
@@ -297,12 +297,8 @@ def test_a_longer_text_is_measured_at_its_beginning(signal: Perplexity) -> None:
     assert measure(short, PROSE[0]) == measure(signal, PROSE[0][:20])
 
 
-def test_the_laws_of_signals_hold(signal: Perplexity) -> None:
-    for one in (signal, replace(signal, unit="line")):
-        laws.test_values_are_of_their_columns_kind_for_every_text(one)
-        laws.test_a_text_is_measured_alike_alone_and_among_others(one)
-        laws.test_resources_are_names_and_versions(one)
-        assert hash(one) == hash(replace(one))
+def test_the_laws_of_signals_hold_for_lines_too(signal: Perplexity) -> None:
+    check_signal(replace(signal, unit="line"), hostile_bytes=10_000)
 
 
 @pytest.mark.timeout(100)

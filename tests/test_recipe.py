@@ -83,7 +83,10 @@ def with_rule(rule: str) -> str:
         (SMALLEST.replace('"r"', "7"), ("name = 7", "valid string")),
         (f'name = "r"\n{SOURCE}', ("the key 'steps' is missing",)),
         (f'name = "r"\nsources = []\n{CUT}', ("sources = []", "at least 1 item")),
-        (SMALLEST.replace('kind = "cut"', 'kind = "cat"'), ("'measure', 'rules', 'minhash', 'cut', 'tokenize'",)),
+        (
+            SMALLEST.replace('kind = "cut"', 'kind = "cat"'),
+            ("'measure', 'rules', 'minhash', 'best', 'cut', 'tokenize'",),
+        ),
         (SMALLEST.replace('kind = "cut"\n', ""), ("steps.0",)),
         ("schema_version = 2\n" + SMALLEST, ("schema_version = 2", "less than or equal to 1")),
     ],

@@ -10,7 +10,7 @@ from headrace.pipeline.extract import extractor_classes, make_extractor
 from headrace.pipeline.readers.contract import make_reader, reader_classes
 from headrace.pipeline.repair import make_repairer, repairer_classes
 from headrace.pipeline.views import make_signal
-from tests.test_signals import needs_no_options
+from tests.signal_examples import example_options
 
 
 @pytest.mark.parametrize(
@@ -38,13 +38,12 @@ def test_arrays_become_tuples() -> None:
     assert signal.stop_words == ("the", "of")  # type: ignore[attr-defined]  # a field of this signal
 
 
-def test_everything_can_be_made_without_options() -> None:
+def test_everything_can_be_made_without_options_or_with_an_example_s() -> None:
     for name in reader_classes():
         assert make_reader(name, {}).resources() is not None
     for name in extractor_classes():
         assert make_extractor(name, {}).resources() is not None
     for name in repairer_classes():
         assert make_repairer(name, {}).resources() is not None
-    for name, cls in signal_classes().items():
-        if needs_no_options(cls):
-            assert make_signal(name, {}).resources() is not None
+    for name in signal_classes():
+        assert make_signal(name, example_options(name)).resources() is not None

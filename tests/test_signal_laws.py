@@ -14,6 +14,7 @@ from headrace.filters.models import ModelFileError
 from headrace.filters.plugins import PluginError
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.views import make_signal
+from tests.signal_examples import example, example_options
 
 HERE = tuple(law for law in LAWS if law is not laws.check_other_process)  # which is asked once, for all signals
 QUICK_BYTES, FULL_BYTES = 1 << 19, 10 << 20
@@ -53,7 +54,7 @@ def usable(signal: Signal) -> Any:
     return pytest.param(signal, id=signal.name)
 
 
-SIGNALS = [*(usable(cls()) for cls in signal_classes().values()), pytest.param(Shouting(), id="a plugin")]
+SIGNALS = [*(usable(example(name)) for name in signal_classes()), pytest.param(Shouting(), id="a plugin")]
 
 
 @pytest.mark.parametrize("law", HERE, ids=lambda law: law.__name__.removeprefix("check_"))
@@ -90,7 +91,7 @@ def test_signals_of_our_own_name_what_they_follow(name: str) -> None:
     assert re.search(r"\d", module.__doc__ or ""), (
         f"{cls.__module__} names no source (paper and section, or tool and version)"
     )
-    assert cls().name == name
+    assert cls.name == name
 
 
 # ------------------------------------------------------------------------------------- what the laws are there to find
@@ -220,4 +221,4 @@ def test_a_signal_that_keeps_the_laws_passes() -> None:
 
 def test_every_registered_signal_can_be_named_in_a_recipe() -> None:
     for name in signal_classes():
-        assert make_signal(name, {}) == make_signal(name, {})
+        assert make_signal(name, example_options(name)) == make_signal(name, example_options(name))

@@ -1,9 +1,10 @@
-"""Commands by name, in the order in which `--help` lists them: that of the work."""
+"""Commands by name, in the order in which `--help` lists them: that of the work; `GROUP NAME` stands in a group."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from headrace.commands.build import build, plan
+from headrace.commands.classifier import classifier_train
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
@@ -32,6 +33,10 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "recipes": recipes,
         "signals": signals,
         "models": models,
+        "classifier train": classifier_train,
         "demo": demo,
     }
 )
+
+GROUPS: Mapping[str, str] = MappingProxyType({"classifier": "Learn to tell texts apart."})
+"""What `--help` says of each group."""

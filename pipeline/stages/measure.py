@@ -24,26 +24,27 @@ BATCH_ROWS = 512
 
 @register
 class Measure(Stage):
-    """Measures `signal` on `view` for every document."""
+    """Measures `signal` on `view` for every document; `alias` is what a recipe calls it, if not by its own name."""
 
     name: ClassVar[str] = "measure"
     version: ClassVar[int] = 1
     table: ClassVar[str] = "signals"
 
     signal: str
+    alias: str | None = None
     options: dict[str, Any] = {}
     view: str = RAW
     plugin: str = ""  # module that defines the signal, where a recipe had to name it
 
     @model_serializer(mode="wrap")
-    def _without_empty_plugin(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        config: dict[str, Any] = serialize(self)
-        return {key: value for key, value in config.items() if key != "plugin" or value}  # older keys stay
+    def _without_what_is_not_named(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if value or name not in ("alias", "plugin")}
 
     @property
     def id(self) -> str:
         """The signal's id: `name` or `name@view`."""
-        return signal_id(self.signal, self.view)
+        return signal_id(self.alias or self.signal, self.view)
 
     def make(self) -> Signal:
         """Return the configured signal."""
@@ -75,19 +76,19 @@ class Measure(Stage):
     @classmethod
     def run_bundle(cls, tasks: Sequence[Task], store: Store) -> Iterator[tuple[Task, Made]]:
         """Measure all signals of the bundle in one reading of the text."""
-        stages = [cls.of(task) for task in tasks]
-        assert all(isinstance(stage, Measure) for stage in stages)
-        signals = [stage.make() for stage in stages if isinstance(stage, Measure)]
+        stages = [stage for stage in map(cls.of, tasks) if isinstance(stage, Measure)]
+        signals = [stage.make() for stage in stages]
+        schemas = [side_table_schema(signal, stage.id) for signal, stage in zip(signals, stages, strict=True)]
         view = str(tasks[0].config["view"])
         writers = [
-            TableWriter(store.new_file(task, cls.table), side_table_schema(signal, view), {"task": task.key})
-            for task, signal in zip(tasks, signals, strict=True)
+            TableWriter(store.new_file(task, cls.table), schema, {"task": task.key})
+            for task, schema in zip(tasks, schemas, strict=True)
         ]
         tally = Tally()
         with table_writers(*writers):
             for batch, views in _views(tasks[0], store, view):
-                for signal, writer in zip(signals, writers, strict=True):
-                    writer.write(_side_batch(batch, views, signal, view))
+                for signal, schema, writer in zip(signals, schemas, writers, strict=True):
+                    writer.write(_side_batch(batch, views, signal, schema))
                 tally += Tally(records=batch.num_rows, bytes=sum(batch.column("text_bytes").to_pylist()))
             files = [writer.close() for writer in writers]
         for task, file in zip(tasks, files, strict=True):
@@ -108,6 +109,6 @@ def _views(task: Task, store: Store, view: str) -> Iterator[tuple[pa.RecordBatch
         yield batch, Views(batch.column("text"), batch.column("url"), spans.column(column))
 
 
-def _side_batch(batch: pa.RecordBatch, views: Views, signal: Signal, view: str) -> pa.RecordBatch:
+def _side_batch(batch: pa.RecordBatch, views: Views, signal: Signal, schema: pa.Schema) -> pa.RecordBatch:
     columns = [batch.column("doc_id"), batch.column("text_bytes"), *views.measure(signal)]
-    return pa.RecordBatch.from_arrays(columns, schema=side_table_schema(signal, view))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

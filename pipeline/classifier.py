@@ -1,0 +1,56 @@
+"""Training a classifier into a store, where it lies like any artifact: verified, and found again instead of trained."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
+from headrace.pipeline.engines import make_engine
+from headrace.pipeline.labelled_texts import Choice
+from headrace.pipeline.raw_files import find_files
+from headrace.pipeline.schema import Manifest
+from headrace.pipeline.stages.classifier import LABELS, TrainClassifier
+from headrace.pipeline.stages.contract import Planning
+from headrace.pipeline.store import MANIFEST, Store
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained classifier: its manifest, the path of that and of the model, and what was measured."""
+
+    manifest: Manifest
+    path: Path
+    model: Path
+    report: Mapping[str, Any]
+
+
+def train_classifier(
+    stage: TrainClassifier, positive: str, negative: str, store: Store, watch: Watcher = ignore_progress
+) -> Classifier:
+    """Train on the files that two globs name, or find what was trained on them before.
+
+    Raises:
+        InputError: a glob names no file, a file cannot be read, or too few texts are in them.
+        TaskError: the training failed.
+    """
+    for where in (stage.positive_where, stage.negative_where):
+        Choice.parse(stage.text_column, where)
+    files = {label: find_files(label, glob, store) for label, glob in zip(LABELS, (positive, negative), strict=True)}
+    planning = Planning(store, {}, files)
+    engine = make_engine(1)
+    try:
+        planned = Planned(stage.title, stage, tuple(stage.plan(planning)), planning)
+        (manifest,) = make([planned], engine, watch)
+    finally:
+        engine.close()
+    return open_classifier(manifest, store)
+
+
+def open_classifier(manifest: Manifest, store: Store) -> Classifier:
+    """Return a classifier that lies in a store."""
+    folder = store.artifact_folder(manifest.stage, manifest.key)
+    files = manifest.parts[0].files
+    report = json.loads((folder / files["report"].name).read_text(encoding="utf-8"))
+    return Classifier(manifest, folder / MANIFEST, folder / files["model"].name, report)

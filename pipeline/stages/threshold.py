@@ -1,0 +1,96 @@
+"""Threshold: the value that the best share of the documents reaches, among those that earlier verdicts kept.
+
+The first pass of "keep the best 10 %": it reads one column and the verdicts of all parts, and writes one number. The
+second pass is a plain rule with that number as its bound, so a part whose threshold did not change is not judged again.
+Of `n` documents with a value, the best `ceil(share * n)` are meant, `share` taken as the decimal fraction it is written
+as; the threshold is the worst value among those. Documents that share that value are all in or, with `ties = "drop"`,
+all out, so nothing depends on the order of documents. Memory: 8 bytes a document.
+"""
+
+from fractions import Fraction
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import Field
+
+from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.schema import THRESHOLDS, Ledger, Manifest, Tally, Task
+from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
+from headrace.pipeline.store import Store
+from headrace.pipeline.tables import read_columns, same_rows, write_table
+from headrace.pipeline.views import id_of_column
+
+
+@register
+class Threshold(Stage):
+    """Finds the value that the best `share` of the kept documents reaches in a column of numbers."""
+
+    name: ClassVar[str] = "threshold"
+    version: ClassVar[int] = 1
+    table: ClassVar[str] = "thresholds"
+
+    column: str
+    share: float = Field(gt=0, le=1)
+    best: Literal["highest", "lowest"] = "highest"
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the side table of the column and the earlier verdicts."""
+        return (f"signals:{id_of_column(self.column)}", "verdicts")
+
+    def plan(self, planning: Planning) -> list[Task]:
+        """Return the one task, over all parts."""
+        return [self.task([item for role in self.inputs() for item in planning.part_inputs(role)])]
+
+    def run(self, task: Task, store: Store) -> Made:
+        """Gather the values of the kept documents and find the threshold."""
+        values, total = self._load(task, store)
+        row: dict[str, Any] = {"column": self.column, "documents": len(values)}
+        row |= {"threshold": None, "reached": 0}
+        if len(values):
+            row["threshold"] = limit = threshold(values, self.share, self.best)
+            row["reached"] = int(np.count_nonzero(values >= limit if self.best == "highest" else values <= limit))
+        batch = pa.RecordBatch.from_pylist([row], schema=THRESHOLDS)
+        file = write_table(store.new_file(task, self.table), THRESHOLDS, [batch], {"task": task.key})
+        return Made({self.table: file}, Ledger(input=total, kept=total))
+
+    def _load(self, task: Task, store: Store) -> tuple[NDArray[np.float64], Tally]:
+        """Return the defined values of the kept documents, and how many documents there are."""
+        gathered, total = [np.zeros(0)], Tally()
+        paths = zip(*(input_paths(task, store, role) for role in self.inputs()), strict=True)
+        for signals_path, verdicts_path in paths:
+            signals = read_columns(signals_path, ["doc_id", self.column])
+            verdicts = read_columns(verdicts_path, ["doc_id", "kept", "text_bytes"])
+            ids, found = verdicts.column("doc_id"), signals.column("doc_id")
+            if not ids.equals(found):
+                same_rows(ids.to_pylist(), found.to_pylist(), signals_path)
+            kept = pc.fill_null(verdicts.column("kept"), False)
+            values = signals.column(self.column).filter(kept).drop_null().to_numpy().astype(np.float64)
+            if np.isnan(values).any():
+                raise IntegrityError(f"{signals_path}: column {self.column!r} holds NaN; an undefined value is null")
+            gathered.append(values)
+            total += Tally(records=verdicts.num_rows, bytes=pc.sum(verdicts.column("text_bytes")).as_py() or 0)
+        return np.concatenate(gathered), total
+
+
+def threshold(values: NDArray[np.float64], share: float, best: Literal["highest", "lowest"]) -> float:
+    """Return the worst of the best `ceil(share * n)` of `n` values (at least one)."""
+    part = Fraction(repr(share))
+    count = -(-len(values) * part.numerator // part.denominator)
+    place = len(values) - count if best == "highest" else count - 1
+    return float(np.partition(values, place)[place])
+
+
+def threshold_rule(manifest: Manifest, store: Store, *, ties: str, on_null: str, reason: str) -> dict[str, Any]:
+    """Return the rule that keeps what reaches a threshold that was found, as recipes write rules.
+
+    Where no kept document has a value, its bound is 0, which judges none; `on_null` decides about them all.
+    """
+    folder = store.artifact_folder(manifest.stage, manifest.key)
+    (row,) = read_columns(folder / manifest.parts[0].files[manifest.table].name).to_pylist()
+    bound = "min" if manifest.config["best"] == "highest" else "max"
+    rule = {"column": row["column"], bound: row["threshold"] if row["threshold"] is not None else 0.0, "reason": reason}
+    rule |= {f"{bound}_open": True} if ties == "drop" else {}
+    return rule | ({"on_null": on_null} if on_null != "drop" else {})
