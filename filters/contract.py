@@ -79,6 +79,11 @@ class TextBatch:
 
         return word_strings(self.utf8.data, self.word_table)
 
+    def forget_analyses(self) -> None:
+        """Give back the memory of what was analysed; it is made again when it is asked for again."""
+        for name in ("word_table", "words", *(("texts",) if "utf8" in self.__dict__ else ())):
+            self.__dict__.pop(name, None)
+
 
 def _without_surrogates(text: str) -> str:
     if text.isascii():

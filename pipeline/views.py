@@ -22,6 +22,9 @@ from headrace.pipeline.schema import SPANS
 
 RAW = "raw"
 
+_LARGE_BYTES = 32 << 20
+"""Of one batch: above that its analyses, several times as large, are not kept from one signal to the next."""
+
 ARROW_TYPES: Mapping[str, pa.DataType] = {
     "int": pa.int64(),
     "float": pa.float64(),
@@ -118,6 +121,8 @@ class Views:
     def measure(self, signal: Signal) -> list[pa.Array]:
         """Return the signal's columns as Arrow arrays, spans as offsets into the extracted text."""
         measured = signal.measure(self.batch)
+        if len(self.batch.utf8.data) > _LARGE_BYTES:
+            self.batch.forget_analyses()
         return [self._array(measured[column.name], column.kind) for column in signal.columns]
 
     def _array(self, values: Sequence[Any], kind: str) -> pa.Array:

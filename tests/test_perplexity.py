@@ -97,11 +97,14 @@ def test_what_has_no_perplexity() -> None:
     assert Scored(math.nan, 1, 1).perplexity is None
 
 
+DIGESTS = ("model_sha256", "tokenizer_sha256")
+
+
 def test_a_recipe_must_name_the_model() -> None:
     with pytest.raises(RecipeError, match="needs the option 'model'"):
         make_signal("perplexity", {})
     with pytest.raises(RecipeError, match=r"option 'unit' = 'page': Input should be 'document' or 'line'"):
-        make_signal("perplexity", {"unit": "page"})
+        make_signal("perplexity", {**dict.fromkeys(("model", "tokenizer", *DIGESTS), "x"), "unit": "page"})
 
 
 def test_a_missing_library_says_how_to_get_it() -> None:

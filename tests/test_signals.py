@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.filters import models
+from headrace.filters.analysis.shingles import minimum_hashes, xxh64
 from headrace.filters.contract import Signal, TextBatch, iter_columns, signal_classes
 from headrace.filters.models import ModelFileError, find_model
+from headrace.filters.normalize import simplify_text
 from headrace.filters.signals.c4 import C4
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import GopherQuality, GopherRepetition
 from headrace.filters.signals.language import Language
-from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, minimum_hashes, permutations
+from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, permutations, simplify_in_pieces
 from headrace.filters.signals.pii import Pii
 from headrace.filters.spans import View, apply_spans
 from tests.plain_repetition import repeated_gram_chars, top_gram_chars
@@ -179,6 +181,25 @@ def test_minima_are_those_of_exact_arithmetic(shingles: list[int]) -> None:
     pairs = list(zip(multipliers.tolist(), offsets.tolist(), strict=True))
     expected = [min((x * a + b) % 2**64 % MERSENNE_PRIME for x in shingles) for a, b in pairs]
     assert found.tolist() == expected
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_hashes_of_shingles_are_those_of_the_library(data: bytes) -> None:
+    from xxhash import xxh64_intdigest
+
+    assert xxh64(np.frombuffer(data, np.uint8), len(data)) == xxh64_intdigest(data)
+
+
+def test_a_large_text_is_simplified_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "ΟΔΟΣ ΟΔΟΣ, 1.5 \u0301 2,5\nÉté... x" * 40
+    monkeypatch.setattr("headrace.filters.pieces.PIECE_CHARS", 7)
+    assert simplify_in_pieces(text).split() == simplify_text(text).split()
+    assert simplify_in_pieces("ab" * 20) == "ab" * 20
+    whole = "é: me@example.net, 8.8.8.8\nx 9.9.9.9\n" * 30
+    in_pieces = one(Pii(), whole)["redactions"]
+    monkeypatch.undo()
+    assert in_pieces == one(Pii(), whole)["redactions"]
 
 
 def test_signatures_stand_for_the_set_of_n_grams() -> None:

@@ -11,10 +11,8 @@ from headrace.filters.analysis.hashing import append_byte, as_key, hash_between,
 from headrace.filters.analysis.lines import begins_character, count_byte, count_characters, skip_space, trim_space
 from headrace.filters.kernels import kernel
 
-# How often a run was seen, and the number of the first one.
-_SEEN = np.dtype([("count", np.uint32), ("first", np.uint32)])
-# The words before a word, put together: their hash, bytes and characters.
-_BEFORE = np.dtype([("hash", np.uint64), ("num_bytes", np.uint32), ("num_chars", np.uint32)])
+# The words before a word, put together: their hash and bytes. Packed: there are as many as words.
+_BEFORE = np.dtype([("hash", np.uint64), ("num_bytes", np.uint32)])
 _LINE_FEED = ord("\n")
 
 
@@ -75,51 +73,63 @@ def _duplicate_pieces(data, start, end, shortest_break, table, counts):  # type:
         position += breaks
 
 
+@kernel(within=True)
+def _run_key(words, start, n):  # type: ignore[no-untyped-def]
+    """Return the key of the run of n words that begins with a word."""
+    key = words[start].hash
+    for word in range(start + 1, start + n):
+        key = join_hashes(key, words[word].hash)
+    return as_key(key)
+
+
+@kernel(within=True)
+def _run_chars(words, start, n):  # type: ignore[no-untyped-def]
+    """Return the characters of a run of n words."""
+    num_chars = np.int64(0)
+    for word in range(start, start + n):
+        num_chars += np.int64(words[word].num_chars)
+    return num_chars
+
+
 @kernel()
-def _top_run(words, first, end, n, table, seen_in):  # type: ignore[no-untyped-def]
+def _top_run(words, first, end, n, table, seen):  # type: ignore[no-untyped-def]
     """Return the characters, spaces between words included, in all occurrences of the commonest run of n words."""
-    best_count, best_first, best_chars = np.int64(0), np.int64(0), np.int64(0)
+    most = np.uint32(0)
     for start in range(first, end - n + 1):
-        key, num_chars = words[start].hash, words[start].num_chars + np.uint32(n - 1)
-        for word in range(start + 1, start + n):
-            key = join_hashes(key, words[word].hash)
-            num_chars += words[word].num_chars
-        key = as_key(key)
+        key = _run_key(words, start, n)
         slot = _slot(table, key)
-        seen = seen_in[slot]
         if table[slot] == 0:
-            table[slot] = key
-            seen.count, seen.first = np.uint32(0), start - first
-        seen.count += np.uint32(1)
-        if seen.count > best_count or (seen.count == best_count and seen.first < best_first):
-            best_count, best_first, best_chars = np.int64(seen.count), np.int64(seen.first), np.int64(num_chars)
-    return best_chars * best_count
+            table[slot], seen[slot] = key, np.uint32(0)
+        seen[slot] += np.uint32(1)
+        most = max(most, seen[slot])
+    for start in range(first, end - n + 1):
+        if seen[_slot(table, _run_key(words, start, n))] == most:
+            return (_run_chars(words, start, n) + n - 1) * np.int64(most)
+    return np.int64(0)
 
 
 @kernel()
 def _put_together(words, first, end, before):  # type: ignore[no-untyped-def]
     """Write what stands before each word, and before the end, when all words are put together."""
-    value, num_bytes, num_chars = np.uint64(0), np.uint32(0), np.uint32(0)
+    value, num_bytes = np.uint64(0), np.uint32(0)
     for word in range(first, end + 1):
         place = before[word - first]
-        place.hash, place.num_bytes, place.num_chars = value, num_bytes, num_chars
+        place.hash, place.num_bytes = value, num_bytes
         if word < end:
             value = value * power(np.int64(words[word].num_bytes)) + words[word].hash
             num_bytes += words[word].num_bytes
-            num_chars += words[word].num_chars
 
 
 @kernel()
-def _repeated_runs(before, num_words, n, table):  # type: ignore[no-untyped-def]
+def _repeated_runs(words, first, before, num_words, n, table):  # type: ignore[no-untyped-def]
     """Return the characters in runs of n words that occurred before."""
     num_chars, word = np.int64(0), 0
     while word + n <= num_words:
         start, stop = before[word], before[word + n]
-        value = hash_between(start.hash, stop.hash, np.int64(stop.num_bytes - start.num_bytes))
-        key = as_key(value)
+        key = as_key(hash_between(start.hash, stop.hash, np.int64(stop.num_bytes - start.num_bytes)))
         slot = _slot(table, key)
         if table[slot] == key:
-            num_chars += np.int64(stop.num_chars - start.num_chars)
+            num_chars += _run_chars(words, first + word, n)
             word += n
         else:
             table[slot] = key
@@ -136,7 +146,7 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
     in the commonest run of n words (0 of fewer words), for each n of `repeated` those in repeated runs.
     """
     counts = np.zeros((len(offsets) - 1, 7 + len(top) + len(repeated)), np.int64)
-    room, seen, before = np.empty(16, np.uint64), np.empty(16, _SEEN), np.empty(1024, _BEFORE)
+    room, seen, before = np.empty(16, np.uint64), np.empty(16, np.uint32), np.empty(1024, _BEFORE)
     for text in range(len(offsets) - 1):
         start, end, row = offsets[text], offsets[text + 1], counts[text]
         row[0] = count_characters(data, start, end)
@@ -145,7 +155,7 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
         piece_slots, word_slots = _table_size(num_pieces), _table_size(last - first)
         if max(piece_slots, word_slots) > len(room):
             room = np.empty(max(piece_slots, word_slots), np.uint64)
-            seen = np.empty(len(room), _SEEN)
+            seen = np.empty(len(room), np.uint32)
         trimmed = skip_space(data, start, end, index, pages)
         end_trimmed = trim_space(data, trimmed, end, index, pages)
         _duplicate_pieces(data, trimmed, end_trimmed, 2, _emptied(room, piece_slots), row[1:4])
@@ -153,9 +163,9 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
         for number in range(len(top)):
             row[7 + number] = _top_run(words, first, last, top[number], _emptied(room, word_slots), seen)
         if last - first >= len(before):
-            before = np.empty(2 * (last - first), _BEFORE)
+            before = np.empty(last - first + 1, _BEFORE)
         _put_together(words, first, last, before)
         for number in range(len(repeated)):
             table = _emptied(room, word_slots)
-            row[7 + len(top) + number] = _repeated_runs(before, last - first, repeated[number], table)
+            row[7 + len(top) + number] = _repeated_runs(words, first, before, last - first, repeated[number], table)
     return counts

@@ -5,21 +5,25 @@ A shingle is the xxh64 of n words of the simplified text, joined by spaces. Hash
 each function's minimum over all shingles.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from headrace.filters.contract import Column, TextBatch, by_column, register
+from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.normalize import normalize_resources, simplify_text
-from headrace.filters.words import split_words, word_resources
+from headrace.filters.pieces import iter_pieces
+from headrace.filters.utf8 import Utf8
+from headrace.filters.words import word_resources
 
 Uint64s = npt.NDArray[np.uint64]
 
 MERSENNE_PRIME = (1 << 61) - 1
-_SHINGLES_AT_ONCE = 1024  # times 112 hashes of 8 bytes: small enough to stay in the cache
+_WHITE_SPACE = re.compile(r"\s")
 
 
 @register
@@ -51,14 +55,26 @@ class MinHash:
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return signatures as little-endian bytes; a text of fewer words than an n-gram has none."""
-        multipliers, offsets = permutations(self.num_hashes, self.seed)
-        return by_column(self.columns, ((self._signature(text, multipliers, offsets),) for text in batch.texts))
+        from headrace.filters.analysis.shingles import hash_shingles, minimum_hashes
+        from headrace.filters.analysis.tokens import cut_words
 
-    def _signature(self, text: str, multipliers: Uint64s, offsets: Uint64s) -> bytes | None:
-        shingles = hash_shingles(split_words(simplify_text(text)), self.n_grams)
-        if not len(shingles):
-            return None
-        return minimum_hashes(shingles, multipliers, offsets).astype("<u8").tobytes()
+        functions = permutations(self.num_hashes, self.seed)
+        utf8 = Utf8.of([simplify_in_pieces(text) for text in batch.texts])
+        words, first = cut_words(*utf8)
+        signatures = []
+        for start, end in pairwise(first.tolist()):
+            shingles = hash_shingles(utf8.data, words, start, end, self.n_grams)
+            minima = minimum_hashes(shingles, *functions)
+            signatures.append(minima.astype("<u8").tobytes() if len(shingles) else None)
+        return {"signature": signatures}
+
+
+def simplify_in_pieces(text: str) -> str:
+    """Return a text whose words are those of the simplified text; a large one is made in pieces, to save memory.
+
+    Pieces end at white space, which nothing that simplifying does looks across.
+    """
+    return " ".join(map(simplify_text, iter_pieces(text, _WHITE_SPACE)))
 
 
 def permutations(num_hashes: int, seed: int) -> tuple[Uint64s, Uint64s]:
@@ -66,25 +82,3 @@ def permutations(num_hashes: int, seed: int) -> tuple[Uint64s, Uint64s]:
     random = np.random.RandomState(seed)  # whose stream numpy has frozen
     multipliers = random.randint(1, MERSENNE_PRIME, dtype=np.uint64, size=num_hashes)
     return multipliers, random.randint(0, MERSENNE_PRIME, dtype=np.uint64, size=num_hashes)
-
-
-def hash_shingles(words: Sequence[str], n: int) -> Uint64s:
-    """Return the hashes of all runs of n words, in order."""
-    from xxhash import xxh64_intdigest
-
-    encoded = [word.encode() for word in words]
-    runs = zip(*(encoded[start:] for start in range(n)), strict=False)
-    return np.fromiter((xxh64_intdigest(b" ".join(run)) for run in runs), np.uint64)
-
-
-def minimum_hashes(shingles: Uint64s, multipliers: Uint64s, offsets: Uint64s) -> Uint64s:
-    """Return each hash function's minimum over the shingles (at least one)."""
-    prime, bits = np.uint64(MERSENNE_PRIME), np.uint64(61)
-    minima = np.full(len(multipliers), prime, dtype=np.uint64)
-    shingles = np.unique(shingles)
-    for start in range(0, len(shingles), _SHINGLES_AT_ONCE):
-        hashes = shingles[start : start + _SHINGLES_AT_ONCE, None] * multipliers + offsets
-        hashes = (hashes & prime) + (hashes >> bits)  # congruent modulo the prime, and below twice the prime
-        hashes = np.where(hashes >= prime, hashes - prime, hashes)
-        minima = np.minimum(minima, hashes.min(axis=0))
-    return minima

@@ -8,6 +8,7 @@ decides. Redacting a redacted text changes nothing, with two exceptions that the
 neighbours, make: an IPv4 address that is a piece of a longer number, and e-mail addresses with nothing between them.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from unicodedata import unidata_version
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
 from headrace.filters.libraries import library_version
+from headrace.filters.pieces import iter_pieces
 from headrace.filters.pii.cards import CARD_REPLACEMENTS, find_cards
 from headrace.filters.pii.emails import EMAIL_REPLACEMENTS, find_emails
 from headrace.filters.pii.finder import Find, Finder, blank, choose, find_spans
@@ -38,6 +40,9 @@ COUNTS = {
     "num_ibans": ("iban", "international bank account numbers"),
     "num_national_ids": ("national_id", "national identity and tax numbers"),
 }
+
+
+_LINE_END = re.compile("\n")
 
 
 @register
@@ -137,7 +142,13 @@ def _check(option: str, names: Sequence[str], known: Collection[str]) -> None:
 
 
 def _measure(text: str, finders: Sequence[Finder]) -> tuple[Any, ...]:
-    found = find_spans(text, finders)
+    """Return spans and counts; a text of many megabytes is searched in pieces of whole lines, to save memory."""
+    found: dict[str, list[Span]] = {finder.label: [] for finder in finders}
+    before = 0
+    for piece in iter_pieces(text, _LINE_END):
+        for label, spans_of_piece in find_spans(piece, finders).items():
+            found[label] += [span._replace(start=span.start + before, end=span.end + before) for span in spans_of_piece]
+        before += len(piece.encode())
     spans = sorted(span for kind in found.values() for span in kind)
     return spans, *(_count(found.get(label)) for label, _ in COUNTS.values())
 
