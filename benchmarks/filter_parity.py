@@ -1,10 +1,12 @@
-"""Do our signals and rules decide as datatrove's blocks do? `python -m benchmarks.filter_parity WARC.gz [--json]`.
+"""Do our signals and rules decide as datatrove's blocks do? `python -m benchmarks.filter_parity FILE... [--json]`.
 
-The pages of a WARC are extracted once; then FineWeb's filters are compared one by one and as a chain in its order,
-the text that C4 leaves and the text with addresses redacted character by character, MinHash signatures bit by bit,
-and the clusters of datatrove's four MinHash stages with ours.
+A file is a WARC, whose pages are extracted once, or a book (`.txt`, `.txt.gz`), which is cut into pages of
+paragraphs; then FineWeb's filters are compared one by one and as a chain in its order, the text that C4 leaves and
+the text with addresses redacted character by character, MinHash signatures bit by bit, and the clusters of
+datatrove's four MinHash stages with ours.
 """
 
+import gzip
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +31,7 @@ from headrace.filters.spans import Span, View, apply_spans
 from headrace.pipeline.recipe import RulesStep, load_recipe
 
 Reasons = list[str | None]
+PAGE_CHARS = 5000
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,28 @@ class Comparison:
         row = {"name": self.name, **kept, "unit": "documents kept", "ratio": self.agreement, "spread": 0.0}
         counts = ("documents", "both_keep", "both_drop", "ours_only", "theirs_only", "same_reason")
         return {**row, "required": 1.0, **{count: getattr(self, count) for count in counts}}
+
+
+def load_texts(path: Path) -> list[str]:
+    """Return the texts of a WARC, or the pages of a book."""
+    if ".txt" not in path.suffixes:
+        return extract_texts(path)
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        return list(cut_pages(file.read()))
+
+
+def cut_pages(book: str, page_chars: int = PAGE_CHARS) -> Iterator[str]:
+    """Yield pages of whole lines, each ending with the line that brings it to `page_chars` characters."""
+    page: list[str] = []
+    size = 0
+    for line in book.splitlines(keepends=True):
+        page.append(line)
+        size += len(line)
+        if size >= page_chars:
+            yield "".join(page).strip()
+            page, size = [], 0
+    if "".join(page).strip():
+        yield "".join(page).strip()
 
 
 def extract_texts(path: Path, limit: int | None = None) -> list[str]:
@@ -209,11 +234,12 @@ def compare_all(texts: Sequence[str]) -> Iterator[Comparison]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Print the comparisons over one WARC as a table, or as JSON."""
-    paths = [argument for argument in arguments if not argument.startswith("-")]
-    if len(paths) != 1:
-        raise SystemExit("usage: python -m benchmarks.filter_parity WARC.gz [--json]")
-    comparisons = list(compare_all(extract_texts(Path(paths[0]))))
+    """Print the comparisons over the texts of all files as a table, or as JSON."""
+    paths = [Path(argument) for argument in arguments if not argument.startswith("-")]
+    if not paths:
+        raise SystemExit("usage: python -m benchmarks.filter_parity FILE... [--json]")
+    texts = [text for path in paths for text in load_texts(path)]
+    comparisons = list(compare_all(texts))
     if "--json" in arguments:
         print(json.dumps([comparison.as_row() for comparison in comparisons]))
         return

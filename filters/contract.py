@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from headrace.filters.registry import ClassRegistry
-from headrace.filters.utf8 import Int64s, Uint8s, Utf8
+from headrace.filters.utf8 import Int64s, Uint8s, Utf8, frozen
 
 if TYPE_CHECKING:
     from headrace.filters.analysis.tokens import WordTable
@@ -48,7 +48,7 @@ class TextBatch:
     def from_utf8(cls, data: Uint8s, offsets: Int64s, urls: Sequence[str]) -> "TextBatch":
         """Return a batch of texts that lie end to end in `data`, text i from offsets[i] to offsets[i + 1]."""
         batch = cls.__new__(cls)
-        batch.urls, batch.utf8 = urls, Utf8(data, offsets)
+        batch.urls, batch.utf8 = urls, Utf8(frozen(data), offsets)
         return batch
 
     def __len__(self) -> int:

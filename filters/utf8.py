@@ -30,6 +30,13 @@ class Utf8(NamedTuple):
             yield decode(self.data, start, end)
 
 
+def frozen(data: Uint8s) -> Uint8s:
+    """Return bytes that cannot be written to, as most are; kernels are compiled for each kind of array."""
+    view = data.view()
+    view.flags.writeable = False
+    return view
+
+
 def decode(data: Uint8s, start: int, end: int) -> str:
     """Return data[start:end] as a string."""
     return data[start:end].tobytes().decode()

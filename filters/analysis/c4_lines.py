@@ -229,12 +229,13 @@ def clean_lines(data, offsets, terminal, min_words, max_word_length, citations, 
         np.zeros(64, np.int64),
         np.zeros(64, np.int64),
     )
-    spans, first_span, num_spans = np.empty(256, SPAN), np.zeros(num_texts + 1, np.int64), 0
-    lines, first_line, num_lines, num_cited = np.empty((256, 2), np.int64), np.zeros(num_texts + 1, np.int64), 0, 0
-    kept, tiles, size = np.empty(256, SPAN), np.empty(256, SPAN), 0
+    spans, first_span = np.empty(256, SPAN), np.zeros(num_texts + 1, np.int64)
+    lines, first_line = np.empty((256, 2), np.int64), np.zeros(num_texts + 1, np.int64)
+    num_spans, num_lines, num_cited = np.int64(0), np.int64(0), np.int64(0)
+    kept, tiles, size = np.empty(256, SPAN), np.empty(256, SPAN), np.int64(0)
     for text in range(num_texts):
         row, start, stop = counts[text], offsets[text], offsets[text + 1]
-        num_kept, num_tiles, line_end = 0, 0, np.int64(-1)
+        num_kept, num_tiles, line_end = np.int64(0), np.int64(0), np.int64(-1)
         while start < stop:
             end, following = find_break(data, start, stop)
             begin = skip_space(data, start, end, index, pages)

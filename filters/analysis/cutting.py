@@ -40,7 +40,7 @@ WORD = np.dtype(
 )
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def marks_of(any_flags, all_flags, num_chars):  # type: ignore[no-untyped-def]
     """Return a word's marks from the flags that some, and all, of its characters have."""
     marks = HAS_LETTER if any_flags & _ALPHABETIC else 0
@@ -122,7 +122,7 @@ def cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count):  # typ
     `suffixes` is room for as many lengths. The order of the questions is that of spaCy's `_split_affixes`; `slot` is
     always that of points [start, end) as an exception.
     """
-    start, end, num_suffixes, first_word, doubtful = 0, size, 0, count, False
+    start, end, num_suffixes, first_word, doubtful = np.int64(0), size, 0, count, False
     slot = exception_slot(chunk, start, end, entries)
     while start < end and slot < 0:
         after = start + prefix_length(chunk, start, end)
@@ -254,7 +254,7 @@ def _cut_some(  # type: ignore[no-untyped-def]
             and find_entry(entries, join_hashes(value_before, mark_hash) ^ PAIR) < 0
         ):
             count = _write_word(words, count, value_before, begin, middle, size - 1, some_before, every_before)
-            count = _write_word(words, count, mark_hash, middle, position, 1, flags, flags)
+            count = _write_word(words, count, mark_hash, middle, position, np.int64(1), flags, flags)
         else:
             _decode_chunk(data, begin, position, chunk, index, pages)
             count, ask = cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count)
@@ -280,7 +280,7 @@ def cut_batch(data, offsets, index, pages, entries, piece_bytes):  # type: ignor
     words = np.empty(len(data) // 4 + 256, WORD)
     first_word = np.zeros(len(offsets), np.int64)
     chunk, suffixes = np.empty(257, POINT), np.empty(256, np.int64)
-    doubtful, asked, count = np.empty((64, 4), np.int64), 0, 0
+    doubtful, asked, count = np.empty((64, 4), np.int64), np.int64(0), np.int64(0)
     ascii_flags = pages[np.int64(index[0]) << 8 :][:_ASCII]
     for text in range(len(offsets) - 1):
         position, stop = offsets[text], offsets[text + 1]
@@ -311,7 +311,8 @@ def replace_words(data, words, first_word, changes, lengths, index, pages):  # t
     gained = (changes[:, 3] - (changes[:, 2] - changes[:, 1])).sum()
     result, moved = np.empty(len(words) + gained, WORD), first_word.copy()
     chunk = np.empty(257, POINT)
-    read = written = piece = text = 0
+    read = written = np.int64(0)
+    piece = text = 0
     for change in range(len(changes) + 1):
         until = changes[change, 1] if change < len(changes) else len(words)
         while text < len(first_word) and first_word[text] <= until:
@@ -327,7 +328,7 @@ def replace_words(data, words, first_word, changes, lengths, index, pages):  # t
             if end - start >= len(chunk):
                 chunk = np.empty(2 * (end - start), POINT)
             size = _decode_chunk(data, start, end, chunk, index, pages)
-            written = _emit(chunk, 0, size, result, written)
+            written = _emit(chunk, np.int64(0), size, result, written)
             start = end
             piece += 1
         result[first].marks |= words[until].marks & AFTER_SPACE

@@ -25,7 +25,7 @@ def _powers() -> npt.NDArray[np.uint64]:
 _POWERS = _powers()
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def append_byte(value, byte):  # type: ignore[no-untyped-def]
     """Return the hash of a string with one more byte."""
     return value * BASE + np.uint64(byte) + _ONE
@@ -54,26 +54,26 @@ def power(exponent):  # type: ignore[no-untyped-def]
     return result
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def hash_between(before, until, num_bytes):  # type: ignore[no-untyped-def]
     """Return the hash of what lies between two prefixes of a string, by their hashes and the bytes between them."""
     return until - before * power(num_bytes)
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def scatter(key):  # type: ignore[no-untyped-def]
     """Return a number whose low bits depend on all bits of a hash, for the choice of a slot."""
     mixed = (key ^ (key >> np.uint64(32))) * _GOLDEN
     return np.int64(mixed >> np.uint64(33))
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def join_hashes(first, second):  # type: ignore[no-untyped-def]
     """Return one hash for two in order."""
     return ((first ^ (first >> np.uint64(29))) * _GOLDEN) + second
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def as_key(value):  # type: ignore[no-untyped-def]
     """Return a hash as the key of a table, never 0.
 

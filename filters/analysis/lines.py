@@ -11,7 +11,7 @@ _LINE_FEED, _CARRIAGE_RETURN = ord("\n"), ord("\r")
 _CONTINUATION = 0xC0  # the two bits that mark bytes inside a code point, which are then 0x80
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def begins_character(byte):  # type: ignore[no-untyped-def]
     """Return whether a byte is the first one of a code point."""
     return byte & _CONTINUATION != 0x80
@@ -44,7 +44,7 @@ def holds_byte(data, start, end, wanted):  # type: ignore[no-untyped-def]
     return found
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def break_length(data, position, end):  # type: ignore[no-untyped-def]
     """Return the length in bytes of the line break at a position, as `str.splitlines` knows them, or 0."""
     byte = data[position]

@@ -63,7 +63,7 @@ def _is_folded(data, position):  # type: ignore[no-untyped-def]
 @kernel()
 def _lower_folded(data, start, end):  # type: ignore[no-untyped-def]
     """Return data[start:end] with those two characters in lower case, and its length; two bytes of room follow."""
-    folded, size, position = np.zeros(2 * (end - start) + 2, np.uint8), 0, start
+    folded, size, position = np.zeros(2 * (end - start) + 2, np.uint8), np.int64(0), start
     while position < end:
         if not _is_folded(data, position):
             folded[size], size, position = data[position], size + 1, position + 1
@@ -93,5 +93,5 @@ def find_phrases(data, start, end):  # type: ignore[no-untyped-def]
     found = _scan(data, start, end)
     if found < 0:
         folded, size = _lower_folded(data, start, end)
-        found = _scan(folded, 0, size)
+        found = _scan(folded, np.int64(0), size)
     return found

@@ -5,7 +5,7 @@ import numpy as np
 from headrace.filters.kernels import kernel
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def decode(data, position):  # type: ignore[no-untyped-def]
     """Return the code point at a position of valid UTF-8, and its length."""
     lead = np.uint32(data[position])
@@ -22,7 +22,7 @@ def decode(data, position):  # type: ignore[no-untyped-def]
     return high | (third << np.uint32(6)) | last, 4
 
 
-@kernel(inline=True)
+@kernel(within=True)
 def flags_of(code, index, pages):  # type: ignore[no-untyped-def]
     """Return the flags of a code point."""
     return pages[(np.int64(index[code >> np.uint32(8)]) << 8) + np.int64(code & np.uint32(255))]

@@ -15,7 +15,7 @@ import numpy as np
 from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.spans import SpanColumn
-from headrace.filters.utf8 import Int64s, Uint8s
+from headrace.filters.utf8 import Int64s, Uint8s, frozen
 from headrace.filters.words import word_resources
 
 FAULTS = ("too_long_word", "no_terminal_punct", "too_few_words", "javascript", "policy")
@@ -77,6 +77,7 @@ def _count_sentences(
     from headrace.filters.analysis.tokens import cut_words
 
     sentences: Int64s = count_sentences(batch.utf8.data, *batch.word_table, lines, first_line)
+    cited = frozen(cited)
     ranges = np.stack([offsets[:-1], offsets[1:]], axis=1)
     of_cited = count_sentences(cited, *cut_words(cited, offsets), ranges, np.arange(len(offsets)))
     np.add.at(sentences, texts, of_cited)

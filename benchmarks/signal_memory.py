@@ -1,0 +1,75 @@
+"""How much memory do signals take? `python -m benchmarks.signal_memory FILE.txt[.gz]... [--megabytes 50] [--json]`.
+
+One document, made of the given texts over and over, is measured by signal after signal in one process, as a worker does
+whose recipe names them all. The peak is that of the whole process: interpreter, libraries, the document and all.
+"""
+
+import gzip
+import json
+import resource
+import sys
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from headrace.filters.contract import signal_classes
+from headrace.filters.models import ModelFileError
+from headrace.pipeline.errors import HeadraceError
+from headrace.pipeline.views import Views, make_signal
+
+REQUIRED_MEBIBYTES = 1024
+
+
+def make_document(paths: Sequence[Path], num_bytes: int) -> pa.Array:
+    """Return a column with one text of about that size."""
+    texts = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in paths]
+    once = b"\n".join(texts)
+    data = (once * (num_bytes // len(once) + 1))[:num_bytes].decode(errors="ignore").encode()
+    offsets = np.array([0, len(data)], np.int32).tobytes()
+    return pa.StringArray.from_buffers(1, pa.py_buffer(offsets), pa.py_buffer(data))
+
+
+def peak_mebibytes() -> int:
+    """Return the largest resident size that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def measure_all(document: pa.Array) -> Iterator[dict[str, Any]]:
+    """Yield a row for each signal that can be made without options, in order of name."""
+    views = Views(document, pa.array(["https://example.org/"]), None)
+    for name in signal_classes():
+        try:
+            signal = make_signal(name, {})
+            signal.resources()
+        except (HeadraceError, ModelFileError):  # it needs a file of one's own
+            continue
+        start = time.perf_counter()
+        views.measure(signal)
+        seconds = round(time.perf_counter() - start, 1)
+        row = {"name": name, "ours": peak_mebibytes(), "peer": None, "unit": "MiB peak so far", "ratio": None}
+        yield {**row, "spread": None, "required": REQUIRED_MEBIBYTES, "seconds": seconds}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the peak after each signal."""
+    parser = ArgumentParser(prog="python -m benchmarks.signal_memory")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--megabytes", type=int, default=50)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    document = make_document(options.files, options.megabytes * 1_000_000)
+    rows = list(measure_all(document))
+    if options.json:
+        print(json.dumps(rows))
+        return
+    for row in rows:
+        print(f"{row['name']:20}{row['seconds']:8.1f} s{row['ours']:8,} MiB peak so far")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
