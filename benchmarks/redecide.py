@@ -114,7 +114,7 @@ def _documents(doc_ids: pa.Array) -> pa.RecordBatch:
 
 def _side_table(stage: Measure, documents: pa.RecordBatch, random: Generator) -> pa.RecordBatch:
     signal = make_signal(stage.signal, {})
-    schema = side_table_schema(signal, stage.view)
+    schema = side_table_schema(signal, stage.id)
     size = documents.num_rows
     columns = [documents.column("doc_id"), documents.column("text_bytes")]
     for column, field in zip(signal.columns, list(schema)[2:], strict=True):

@@ -25,7 +25,8 @@ from typing import Any
 from benchmarks.filter_parity import Comparison, Reasons
 from headrace.filters import public_suffixes
 from headrace.filters.contract import TextBatch
-from headrace.filters.rules import first_failures, parse_rule
+from headrace.filters.judging import failures, first_failures
+from headrace.filters.rules import parse_rule
 from headrace.filters.signals.url import Url
 from headrace.filters.url_lists import find_list, load_words, read_entries
 from headrace.filters.url_rules import URL_RULES
@@ -83,7 +84,7 @@ def our_reasons(signal: Url, urls: Sequence[str]) -> Reasons:
         part = urls[start : start + BATCH]
         values = signal.measure(TextBatch([""] * len(part), part))
         columns = {f"url.{name}": column for name, column in values.items()}
-        reasons += [None if index < 0 else rules[index].reason for index in first_failures(rules, columns)]
+        reasons += [None if index < 0 else rules[index].reason for index in first_failures(failures(rules, columns))]
     return reasons
 
 

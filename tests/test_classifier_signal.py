@@ -93,7 +93,7 @@ def test_what_is_not_it_is_refused(trained: Any, tmp_path: Path) -> None:
             Classifier(**options).resources()
     with pytest.raises(ModelFileError, match="no label 'good'"):
         Classifier(trained["manifest"], label="good").measure(batch("x"))
-    with pytest.raises(RecipeError, match="refuses its options"):
+    with pytest.raises(RecipeError, match="needs the option 'model'"):
         make_signal("classifier", {})
     manifest = json.loads(Path(trained["manifest"]).read_text())
     copy = tmp_path / "manifest.json"

@@ -137,7 +137,7 @@ def test_options_that_cannot_be(onnx: Onnx) -> None:
         ({"label": "c"}, "must be one of labels"),
         ({"label": "a", "max_tokens": 0}, "must be 1 or more"),
         ({"label": "a", "activation": "relu"}, "option 'activation'"),
-        ({}, "refuses its options"),
+        ({}, "needs the option 'label'"),
     ):
         with pytest.raises(RecipeError, match=message):
             make_signal("onnx", {**options, **more})
