@@ -11,12 +11,27 @@ from typing import Any, Literal
 
 import torch
 
+from headrace.pipeline.errors import RecipeError
+
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; `auto` is CUDA where there is one, else the CPU."""
+    """Return the named device; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        RecipeError: torch knows no such device, or this machine has none; `run.device` is the key of a run file.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        torch.zeros((), device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        what = str(error).partition("\n")[0].rstrip(".")
+        raise RecipeError(
+            f'run.device = {name!r}: cannot be used here ({what}); write "auto", which takes CUDA where there is one, '
+            'or "cpu"'
+        ) from None
+    return device
 
 
 def choose_bf16(wish: Literal["auto"] | bool, device: torch.device) -> bool:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from headrace.commands.why import origin_line
 from headrace.console import INTERRUPTED, Result, as_data, facts, stderr, table
 from headrace.progress import training
 
@@ -28,7 +27,9 @@ def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
     """
     from headrace.trainer.run_config import load_run
 
-    report = train_run(with_places(load_run(run), run.parent), out, resume)
+    loaded = load_run(run)
+    _check_device(loaded, run)
+    report = train_run(with_places(loaded, run.parent), out, resume)
     if report.interrupted:
         stderr().print(f"interrupted after step {report.step}; the same command with --resume continues there")
 
@@ -36,6 +37,17 @@ def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
         console.print(facts({name: _rounded(value) for name, value in as_data(report).items()}))
 
     return Result(as_data(report), show, INTERRUPTED if report.interrupted else 0)
+
+
+def _check_device(run: "RunFile", path: Path) -> None:
+    """Raise `RecipeError`, naming the file, where the run cannot compute on what it names."""
+    from headrace.pipeline.errors import RecipeError
+    from headrace.trainer.device import choose_device
+
+    try:
+        choose_device(run.run.device)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
 
 
 def train_run(run: "RunFile", out: Path, resume: bool) -> "TrainReport":
@@ -95,7 +107,7 @@ def trace(run: RunFolder, step: Step) -> Result:
 def _range(origin: dict[str, object]) -> str:
     from headrace.pipeline.origins import Origin
 
-    return origin_line(Origin.of(origin))
+    return str(Origin.of(origin))
 
 
 def _corpora(run: "RunFile") -> str:

@@ -11,7 +11,6 @@ from headrace.commands.inspect import brief, start_of
 from headrace.console import Result, as_data, facts, table
 
 if TYPE_CHECKING:
-    from headrace.pipeline.origins import Origin
     from headrace.pipeline.refetch import Refetched
     from headrace.pipeline.why import Fate, Judged
 
@@ -39,10 +38,14 @@ def why(document: Name, store: StoreFolder, lock: LockFile = None, refetch: Refe
             _show(fate, found, console)
 
     data = [
-        as_data(fate) | ({"refetched": as_data(found)} if found else {})
+        _with_origin(fate) | ({"refetched": _with_origin(found)} if found else {})
         for fate, found in zip(fates, again, strict=True)
     ]
     return Result({"documents": data}, show)
+
+
+def _with_origin(value: "Fate | Refetched") -> dict[str, Any]:
+    return {**as_data(value), "origin": value.origin.as_row()}
 
 
 def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
@@ -57,7 +60,7 @@ def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
                 "evidence": brief(fate.evidence) if fate.evidence else None,
                 "same as": fate.survivor,
                 "source": f"{fate.source}, {fate.kind}, {fate.date or 'without a date'}",
-                "bytes": origin_line(fate.origin),
+                "bytes": str(fate.origin),
                 "digest": fate.origin.digest,
                 "in the corpus": f"{fate.corpus.path}, row {fate.corpus.row}" if fate.corpus else None,
                 "tokens": f"{fate.num_tokens:,} in {fate.tokens.path}, row {fate.tokens.row}" if fate.tokens else None,
@@ -72,11 +75,6 @@ def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
     if found:
         console.print("\nread again", style="bold")
         console.print(facts(_again(found)))
-
-
-def origin_line(origin: "Origin") -> str:
-    """Return where a record lies, as a range that one request can ask for."""
-    return f"{origin.uri} [{origin.offset}, {origin.offset + origin.length})"
 
 
 def _tables(fate: "Fate") -> Iterator[tuple[str, Any]]:
@@ -111,7 +109,7 @@ def _number(value: Any) -> str:
 def _again(found: "Refetched") -> dict[str, Any]:
     same = {True: "the same as stored", False: "DIFFERENT from what is stored", None: "nothing to compare with"}
     return {
-        "from": origin_line(found.origin),
+        "from": str(found.origin),
         "digest": "the same as stored",
         "extracted": same[found.same],
         "reason": found.reason,
