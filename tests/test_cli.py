@@ -223,7 +223,8 @@ def test_plan_writes_nothing(folder: Path, built: Any, tmp_path: Path) -> None:
     assert "there is no store at" in headrace(*words, "--store", absent).out
     assert not absent.exists()
     copy = shutil.copytree(folder / "store", tmp_path / "store")
-    next(copy.glob("tasks/cut/*/*/*.parquet")).unlink()
+    for path in copy.glob("tasks/cut/*/*/*.parquet"):
+        path.unlink()
     other = shutil.copytree(folder / "crawl", tmp_path / "crawl")
     before = _snapshot(copy)
     again = headrace(*words[:2], "--source", f"web={other}/*.warc*", "--store", copy, "--json").json

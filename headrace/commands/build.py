@@ -71,7 +71,18 @@ def build(
     result = built_result(built)
     for line in damage_warnings(result.data["damaged"]):
         stderr().print(f"warning: {line}", style="yellow")
+    if lost := result.data["lost_files"]:
+        stderr().print(f"note: {lost_note(lost)}", style="yellow")
     return result
+
+
+def lost_note(lost: Sequence[str]) -> str:
+    """Return in words that reused parts name files which are gone."""
+    more = f" and {len(lost) - 1:,} more" if len(lost) > 1 else ""
+    return (
+        f"parts of an earlier build are used again, and their origins name where the bytes were read then: {lost[0]}"
+        f"{more}, no longer there; `why` and `trace` name another place where the store knows one"
+    )
 
 
 def damage_warnings(damaged: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -95,6 +106,8 @@ def _held_lock(path: Path) -> "Lock":
 
 def built_result(built: "Built") -> Result:
     """Return what a build made: where it lies, what it is called, how large it is, and what was left out."""
+    from headrace.pipeline.whereabouts import lost_files
+
     tokens = built.manifests.get("tokens")
     dropped, read = list(_dropped(built.lock, built.store)), built.manifests["documents"]
     data: dict[str, Any] = {
@@ -107,6 +120,7 @@ def built_result(built: "Built") -> Result:
         "dropped": [dict(zip(("step", "reason", "records", "bytes"), row, strict=True)) for row in dropped],
         "gaps": read.ledger.gaps,
         "damaged": list(_damaged(read, built.store)),
+        "lost_files": [str(path) for path in lost_files((read, built.corpus), built.store)],
     }
     if tokens is not None:
         data |= {
