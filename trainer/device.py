@@ -24,7 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.zeros((), device=device).item()
+        _require(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         what = str(error).partition("\n")[0].rstrip(".")
         raise RecipeError(
@@ -32,6 +32,17 @@ def choose_device(name: str = "auto") -> torch.device:
             'or "cpu"'
         ) from None
     return device
+
+
+def _require(device: torch.device) -> None:
+    """Raise what torch raises where nothing can be computed on a device.
+
+    CUDA is only counted: each of several processes would else hold memory of the first GPU, whichever it computes on.
+    """
+    if device.type != "cuda":
+        torch.zeros((), device=device).item()
+    elif (device.index or 0) >= torch.cuda.device_count():
+        raise RuntimeError(f"torch sees {torch.cuda.device_count()} CUDA devices")
 
 
 def choose_bf16(wish: Literal["auto"] | bool, device: torch.device) -> bool:

@@ -11,13 +11,15 @@ from headrace.console import INTERRUPTED, Result, as_data, facts, stderr, table
 from headrace.progress import training
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from headrace.pipeline.whereabouts import Standing
     from headrace.trainer.run_config import RunFile
     from headrace.trainer.stream import Stream
     from headrace.trainer.trace import Traced
     from headrace.trainer.train import TrainReport
+
+SHOWN_NOTES = 10
 
 RunFilePath = Annotated[Path, typer.Argument(metavar="RUN", help="A run file (.toml).")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where log and checkpoints go.")]
@@ -111,7 +113,7 @@ def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = Non
         stderr().print(
             f"step {step} has not been trained yet (the log ends with step {trained}); this will be its batch"
         )
-    for note in dict.fromkeys(standing.note for standing in standings if standing.note):
+    for note in _first_notes(standings):
         stderr().print(f"note: {note}", style="yellow")
     columns = ("row", "offset", "tokens", "from", "doc_id", "url", "bytes")
 
@@ -138,6 +140,14 @@ def _look(pieces: "Sequence[Traced]", stream: "Stream") -> "list[Standing]":
         standings = Whereabouts(corpus.store).look(list(origins.items()))
         found |= {(number, doc_id): standing for doc_id, standing in zip(origins, standings, strict=True)}
     return [found[piece.corpus, piece.doc_id] for piece in pieces]
+
+
+def _first_notes(standings: "Sequence[Standing]") -> "Iterator[str]":
+    """Yield what is to be said of places, the first of it and how much more there is."""
+    notes = list(dict.fromkeys(standing.note for standing in standings if standing.note))
+    yield from notes[:SHOWN_NOTES]
+    if len(notes) > SHOWN_NOTES:
+        yield f"{len(notes) - SHOWN_NOTES:,} more documents are not where they were read; --json says where each is"
 
 
 def _place(piece: "Traced", standing: "Standing") -> str:
