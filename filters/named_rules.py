@@ -74,9 +74,8 @@ def compose_rules(
         if rule not in composed:
             composed.append(rule)
     composed = _with_tables(composed, by or {})
-    for name, value in (changes or {}).items():
-        composed = override_rules(composed, make_override(name, None if value == REMOVED else value))
-    return composed
+    overrides = [make_override(name, None if value == REMOVED else value) for name, value in (changes or {}).items()]
+    return override_rules(composed, overrides)
 
 
 def _with_tables(rules: Sequence[Rule], by: Tables) -> list[Rule]:

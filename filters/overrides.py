@@ -6,7 +6,7 @@ bounds. The view of a column may be left out where only one rule's column could 
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from headrace.filters.rules import ColumnId, Rule, RuleError, given_keys, near_miss, parse_rule, rule_keys
@@ -79,22 +79,32 @@ def _parse_value(text: str) -> Any:
         raise RuleError(f"{text!r} is neither a TOML value nor a bare word") from None
 
 
-def override_rules(rules: Sequence[Rule], override: RuleOverride) -> list[Rule]:
-    """Return the rules with some keys of one rule replaced.
+def override_rules(rules: Sequence[Rule], overrides: Iterable[RuleOverride]) -> list[Rule]:
+    """Return the rules with some keys replaced, one override after the other; a rule is checked when all are done.
 
     Of several rules over the column, the one that already has the key is meant.
 
     Raises:
-        RuleError: no rule judges the column, more than one could be meant, or the new value cannot be.
+        RuleError: no rule judges the column, more than one could be meant, or what a rule ends as cannot be.
     """
+    data = [given_keys(rule) for rule in rules]
+    changed: set[int] = set()
+    for override in overrides:
+        number = _meant_rule(rules, data, override)
+        merged = {**data[number], **override.changes}
+        data[number] = {key: value for key, value in merged.items() if value is not None}
+        changed.add(number)
+    return [parse_rule(data[i]) if i in changed else rule for i, rule in enumerate(rules)]
+
+
+def _meant_rule(rules: Sequence[Rule], data: Sequence[Mapping[str, Any]], override: RuleOverride) -> int:
+    """Return the number of the rule that an override means, given the keys that each has by now."""
     column = _meant_column(rules, override.column)
     over = [i for i, rule in enumerate(rules) if rule.column == column]
-    meant = [i for i in over if len(over) == 1 or override.key in given_keys(rules[i])]
+    meant = [i for i in over if len(over) == 1 or override.key in data[i]]
     if len(meant) != 1:
         raise RuleError(f"{len(over)} rules judge {column!r}; {override.key} does not say which one is meant")
-    data = {**given_keys(rules[meant[0]]), **override.changes}
-    changed = parse_rule({key: value for key, value in data.items() if value is not None})
-    return [changed if i == meant[0] else rule for i, rule in enumerate(rules)]
+    return meant[0]
 
 
 def _meant_column(rules: Sequence[Rule], column: str) -> str:

@@ -110,7 +110,7 @@ def make_crawl(out: Path) -> Path:
         render_site(site)
     with serving(site) as url, counting("pages") as count:
         say(f"crawl: {url}")
-        report = crawl([url], archive, CrawlLimits(pages=5000), on_page=lambda page: count())
+        report = crawl([url], archive, CrawlLimits(pages=5000, delay_seconds=0), on_page=lambda page: count())
     if report.ended_by != "done":  # a part of the site is a whole file too, but not what the demo goes on with
         archive.unlink()
         raise KeyboardInterrupt

@@ -59,8 +59,15 @@ class BuildOptions:
         """Refuse what would build nothing, or is no share."""
         if self.sample is not None and not 0 < self.sample <= 1:
             raise InputError(f"--sample is {self.sample}; it must be a share above 0 and at most 1")
+        if self.sample is not None and not self.sample_units:
+            raise InputError(f"--sample is {self.sample}, which is no record; the smallest share is {1 / SAMPLE_UNIT}")
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit is {self.limit}; it must be 1 document or more")
+
+    @property
+    def sample_units(self) -> int | None:
+        """The share of the records as a number of 2^32, as records are chosen by it."""
+        return None if self.sample is None else round(self.sample * SAMPLE_UNIT)
 
     def as_config(self) -> dict[str, int | str]:
         """Return those that change what is built, for the lock."""
@@ -174,8 +181,7 @@ class _Walker:
         sources = tuple(
             SourceConfig(**source.model_dump(include=set(SourceConfig.model_fields))) for source in self.recipe.sources
         )
-        sample = None if self.options.sample is None else round(self.options.sample * SAMPLE_UNIT)
-        stage = Read(sources=sources, sample=sample, limit=self.options.limit)
+        stage = Read(sources=sources, sample=self.options.sample_units, limit=self.options.limit)
         planning = Planning(self.store, {}, self.files)
         tasks = stage.plan_sized(planning, self.recipe.sharding.task_mebibytes * MEBIBYTE)
         if self.options.limit is None:

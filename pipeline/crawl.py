@@ -1,9 +1,9 @@
 """A small, polite crawl: breadth first from seeds, one request at a time, into one WARC file.
 
 The order is that of a queue, links in page order, so a site that does not change is crawled the same way twice. Every
-host's robots.txt is honoured (RFC 9309), as are `nofollow` and crawl delays; between two requests to a host at least
-a second passes, unless it is this machine. A page that fails is counted. Limits and Ctrl-C end a crawl with a whole
-file; a killed one leaves only `FILE.partial`.
+host's robots.txt is honoured (RFC 9309), as are `nofollow` and crawl delays; between two requests to a host at least a
+second passes, unless it is this machine or another delay was asked for. A page that fails is counted. Limits and Ctrl-C
+end a crawl with a whole file; a killed one leaves only `FILE.partial`.
 """
 
 import time
@@ -24,6 +24,7 @@ from headrace.pipeline.readers.http_message import parse_response, split_content
 
 DEFAULT_USER_AGENT = "headrace/0.1 (research crawler)"
 MAX_HOPS = 5
+DELAY_SECONDS = 1.0
 ROBOTS_BYTES = 1 << 20
 
 
@@ -31,9 +32,9 @@ ROBOTS_BYTES = 1 << 20
 class CrawlLimits:
     """Where a crawl ends: pages archived, links from a seed, bytes received, seconds; and how large one page may be.
 
-    `delay_seconds` is the least time between two requests to a host (none to this machine); robots.txt may ask for
-    more. With `same_host` only hosts of seeds, and those that a seed redirects to, are visited. With `only_html`
-    other types are not downloaded.
+    `delay_seconds` is the least time between two requests to a host, by default a second, and none to this machine;
+    robots.txt may ask for more. With `same_host` only hosts of seeds, and those that a seed redirects to, are visited.
+    With `only_html` other types are not downloaded.
     """
 
     pages: int = 1000
@@ -43,7 +44,7 @@ class CrawlLimits:
     same_host: bool = True
     only_html: bool = True
     page_bytes: int = 16 << 20
-    delay_seconds: float = 1.0
+    delay_seconds: float | None = None
     timeout_seconds: float = 20.0
 
 
@@ -60,6 +61,16 @@ class CrawlReport:
     statuses: Counter[int] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+
+
+class NothingCrawledError(InputError):
+    """Not one page was reached; its text says why for each address that was named, `report` what was done."""
+
+    def __init__(self, causes: Mapping[str, str], report: CrawlReport) -> None:
+        told = "; ".join(f"{url}: {cause}" for url, cause in causes.items())
+        told = told or f"the limit of {report.ended_by} was reached before any answer"
+        super().__init__(f"no page was reached, so no archive is left: {told}")
+        self.report = report
 
 
 class CrawledPage(NamedTuple):
@@ -88,6 +99,7 @@ def crawl(
 
     Raises:
         InputError: a seed is no HTTP address, or there is none.
+        NothingCrawledError: no page was reached; no file is left, so that the same command can be tried again.
         StoreError: `out` exists already or cannot be written.
     """
     addresses = [_check_seed(seed) for seed in seeds]
@@ -130,6 +142,7 @@ class _Crawl:
         self._robots = Robots(user_agent.split("/", maxsplit=1)[0].split(maxsplit=1)[0], self._fetch_robots)
         self._hosts = {host_of(seed) for seed in seeds}
         self._seen: set[str] = set()
+        self._causes: dict[str, str] = {}
         self._next_at: dict[str, float] = {}
         self._started = time.monotonic()
         self._queue: deque[_Visit] = deque()
@@ -138,7 +151,11 @@ class _Crawl:
             self._enqueue(_Visit(seed, 0))
 
     def run(self) -> None:
-        """Visit until the queue is empty, a limit is reached or a person interrupts."""
+        """Visit until the queue is empty, a limit is reached or a person interrupts.
+
+        Raises:
+            NothingCrawledError: it ended by itself, and there is no page.
+        """
         try:
             with self._session:
                 while self._queue and not self._limit():
@@ -147,6 +164,8 @@ class _Crawl:
         except KeyboardInterrupt:
             self.report.ended_by = "interrupted"
         self.report.seconds = time.monotonic() - self._started
+        if not self.report.pages and self.report.ended_by != "interrupted":
+            raise NothingCrawledError(self._causes, self.report)
 
     def _limit(self) -> str:
         """Return which limit is reached, or an empty string."""
@@ -177,13 +196,16 @@ class _Crawl:
     def _visit(self, visit: _Visit) -> None:
         if refusal := self._robots.refusal(visit.url):
             self.report.skipped[refusal] += 1
+            self._unreached(visit, self._robots.explain(visit.url))
             return
         try:
             exchange = self._fetch(visit.url, self._limits.page_bytes, self._wants)
         except FetchError as error:
             self.report.errors[str(error)] += 1
+            self._unreached(visit, error.cause)
             return
         if exchange is None:
+            self._unreached(visit, "it is not HTML, and only HTML was asked for")
             return
         self._store(exchange)
         if 200 <= exchange.status < 300:
@@ -191,8 +213,15 @@ class _Crawl:
             self._follow_links(visit, exchange)
         elif 300 <= exchange.status < 400:
             self._follow_redirect(visit, exchange)
+        if not 200 <= exchange.status < 300:
+            self._unreached(visit, f"status {exchange.status}")
         if self._on_page:
             self._on_page(CrawledPage(visit.url, exchange.status, len(exchange.received), visit.depth))
+
+    def _unreached(self, visit: _Visit, cause: str) -> None:
+        """Remember why what a person named gave no page."""
+        if visit.depth == 0:
+            self._causes[visit.url] = cause
 
     def _follow_redirect(self, visit: _Visit, exchange: Exchange) -> None:
         target = resolve(exchange.headers.get("location", ""), visit.url)
@@ -231,7 +260,9 @@ class _Crawl:
     ) -> Exchange | None:
         """Wait for the host's turn and fetch; raises `FetchError`."""
         host = host_of(url)
-        least = 0.0 if is_loopback(url) else self._limits.delay_seconds
+        least = self._limits.delay_seconds
+        if least is None:
+            least = 0.0 if is_loopback(url) else DELAY_SECONDS
         delay = least if is_robots else max(least, self._robots.delay_seconds(url))
         if not self._wait_until(self._next_at.get(host, 0.0)):
             self._cut_short = True

@@ -132,9 +132,7 @@ def ask_rules(
     asked = _ordered([one for item in chain for one in _asked(item)], order)
     if not asked:
         raise InputError(f"{path}: no rule was asked on the way to it; name a corpus, or the verdicts of a step")
-    changed = [one.rule for one in asked]
-    for text in sets:
-        changed = override_rules(changed, parse_rule_override(text))
+    changed = override_rules([one.rule for one in asked], map(parse_rule_override, sets))
     count = _Count(asked, changed, chain, store, num_samples)
     for part in range(len(count.verdicts.parts)):
         count.add(part)

@@ -25,6 +25,16 @@ class Origin:
         inner = tuple((item["start"], item["end"]) for item in row["inner"] or ())
         return cls(row["uri"], row["offset"], row["length"], row["digest"], inner)
 
+    def as_row(self) -> dict[str, Any]:
+        """Return it as the value of an `origin` column, `inner` null where the bytes are the record's alone."""
+        inner = [{"member": None, "start": start, "end": end} for start, end in self.inner]
+        place = {"uri": self.uri, "offset": self.offset, "length": self.length, "digest": self.digest}
+        return {**place, "inner": inner or None}
+
+    def __str__(self) -> str:
+        inner = "".join(f", inflated [{start}, {end})" for start, end in self.inner)
+        return f"{self.uri} [{self.offset}, {self.offset + self.length}){inner}"
+
     @property
     def extent(self) -> Extent:
         """What a reader calls this place; of a document of several pieces, the first."""

@@ -36,9 +36,10 @@ NO_LINKS = (errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EMLINK)
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of tasks, artifacts and locks."""
+    """A folder of tasks, artifacts and locks; with `read_only` nothing in it is made, remembered or withdrawn."""
 
     root: Path
+    read_only: bool = False
 
     @classmethod
     def open(cls, root: Path) -> "Store":
@@ -47,17 +48,36 @@ class Store:
         Raises:
             StoreError: the folder holds other things, cannot be written, or a newer program made it.
         """
-        root = root.absolute()
-        record = root / "store.json"
-        if record.exists():
-            StoreRecord.load(record)
-        elif root.is_dir() and any(not _is_unfinished(path, record) for path in root.iterdir()):
-            raise StoreError(f"{root}: this folder is not a store and is not empty; name an empty or a new folder")
-        else:
-            with writing(root):
-                root.mkdir(parents=True, exist_ok=True)
-                put_if_absent(record, StoreRecord().render())
-        return cls(root)
+        store = cls.look(root)
+        if not store.exists:
+            with writing(store.root):
+                store.root.mkdir(parents=True, exist_ok=True)
+                put_if_absent(store.record, StoreRecord().render())
+        return cls(store.root)
+
+    @classmethod
+    def look(cls, root: Path) -> "Store":
+        """Open the store at `root` for reading, also where there is none yet; see `open` for what is raised."""
+        store = cls(root.absolute(), read_only=True)
+        if store.exists:
+            StoreRecord.load(store.record)
+        elif root.exists() and not root.is_dir():
+            raise StoreError(f"{store.root}: a file is where a folder should be: choose another place")
+        elif root.exists() and any(not _is_unfinished(path, store.record) for path in root.iterdir()):
+            raise StoreError(
+                f"{store.root}: this folder is not a store and is not empty; name an empty or a new folder"
+            )
+        return store
+
+    @property
+    def record(self) -> Path:
+        """Where it says that this folder is a store."""
+        return self.root / "store.json"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store at all."""
+        return self.record.exists()
 
     @classmethod
     def containing(cls, path: Path) -> "Store":
@@ -104,7 +124,8 @@ class Store:
         for file in commit.files.values():
             if not _has_size(folder / file.name, file.bytes):
                 log.warning("%s is missing or cut short; the task that made it runs again", folder / file.name)
-                (folder / COMMIT).unlink(missing_ok=True)
+                if not self.read_only:
+                    (folder / COMMIT).unlink(missing_ok=True)
                 return None
         return commit
 
@@ -176,6 +197,8 @@ class Store:
             if (known.uri, known.size, known.mtime_ns) == (uri, status.st_size, status.st_mtime_ns):
                 return known.sha256
         digest = digest_file(path)
+        if self.read_only:
+            return digest
         record = RawInput(uri=uri, size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest)
         with writing(memo):
             memo.parent.mkdir(exist_ok=True)

@@ -7,15 +7,24 @@ suggests the nearest known one.
 import json
 import tomllib
 from collections.abc import Iterator
+from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticCustomError
 
 from headrace.pipeline.errors import InputError, RecipeError
 
 M = TypeVar("M", bound=BaseModel)
+
+KEY_FAULT = "key_fault"
+
+
+def key_fault(key: str, what: str) -> PydanticCustomError:
+    """Return the error to raise where a whole table is checked, and one key of it is what a person has to change."""
+    return PydanticCustomError(KEY_FAULT, "{what}", {"key": key, "what": what})
 
 
 def load_toml(model: type[M], path: Path) -> M:
@@ -53,24 +62,43 @@ def parse_toml(model: type[M], text: str, file: str) -> M:
 
 def decode(model: type[M], table: dict[str, Any], file: str) -> M:
     """Check a decoded table against `model`; raises `RecipeError`."""
+    dates = [
+        f"{file}: {key} = {value}: a date or time is no value here; put it in quotes for text"
+        for key, value in _leaves(table)
+        if isinstance(value, date | time)
+    ]
+    if dates:
+        raise RecipeError("\n".join(dates))
     try:
         # By way of JSON, because there a strict tuple may be written as an array.
-        return model.model_validate_json(json.dumps(table, default=str))
+        return model.model_validate_json(json.dumps(table))
     except ValidationError as error:
         raise RecipeError("\n".join(f"{file}: {line}" for line in _explain(model, error))) from None
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of a decoded table that is no table or array, with its key."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, value
 
 
 def _explain(model: type[BaseModel], error: ValidationError) -> Iterator[str]:
     """Yield one line per fault: the key, what is wrong, and what would be right."""
     for fault in error.errors(include_url=False):
-        location, kind = fault["loc"], fault["type"]
+        location, kind, value = fault["loc"], fault["type"], fault["input"]
+        if kind == KEY_FAULT:
+            name = fault["ctx"]["key"]
+            location, value = (*location, name), value.get(name)
         key = ".".join(map(str, location))
         if kind == "extra_forbidden":
             yield f"unknown key {key!r}{_suggest(model, location)}"
         elif kind == "missing":
             yield f"the key {key!r} is missing"
         else:
-            what = f"{key} = {fault['input']!r}: " if key else ""
+            what = f"{key} = {value!r}: " if key else ""
             yield what + fault["msg"].removeprefix("Value error, ")
 
 

@@ -233,3 +233,19 @@ def write_recipe(folder: Path, text: str = RECIPE) -> Path:
     path = folder / "small.toml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+RUN_FILE = """
+[run]
+name = "x"
+steps = 2
+[data]
+corpora = [{{ tokens = "{tokens}" }}]
+sequence_length = 32
+global_batch = 2
+[model]
+num_layers = 1
+width = 16
+num_heads = 2
+"""
+"""Two steps of the smallest model over one corpus."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from headrace.commands.build import damage_warnings
 from headrace.console import KEPT
 from headrace.pipeline.schema import SCHEMA_VERSION, StoreRecord
 from tests.commands import Ran, build_words, headrace, large_crawl, small_crawl, spawn, start
@@ -98,6 +99,32 @@ def test_a_gzip_member_cut_in_its_middle(small: Path, tmp_path: Path) -> None:
     assert 15 < ran.json["rows"] < 21
     assert ran.json["damaged"]
     assert path.name in ran.err
+
+
+def test_padding_is_no_damage(small: Path, tmp_path: Path) -> None:
+    path = tmp_path / "padded.warc.gz"
+    path.write_bytes((small / "crawl" / "crawl-00.warc.gz").read_bytes() + bytes(512))
+    ran = build_from(small, path, tmp_path / "store")
+    assert (ran.json["gaps"], ran.json["damaged"]) == ({"padding": 512}, [])
+    assert "warning" not in ran.err
+
+
+def test_damage_inside_a_shared_stream_is_named_by_what_it_inflates_to(small: Path, tmp_path: Path) -> None:
+    data = gzip.decompress((small / "crawl" / "crawl-00.warc.gz").read_bytes())
+    place = [match.start() for match in re.finditer(rb"Content-Length: ", data)][3]
+    path = tmp_path / "shared.warc.gz"
+    path.write_bytes(gzip.compress(data[:place] + re.sub(rb"\d+", b"99", data[place:], count=1)))
+    ran = build_from(small, path, tmp_path / "store")
+    (item,) = ran.json["damaged"]
+    (inner,) = item["inner"]
+    assert (item["start"], item["end"]) == (0, path.stat().st_size)
+    assert f"bytes [0, {item['end']}), inflated [{inner['start']}, {inner['end']}): bad_length" in ran.err
+
+
+def test_damage_beyond_what_is_shown_is_counted() -> None:
+    place = {"uri": "file:///x", "start": 0, "end": 1, "inner": None, "reason": "garbage"}
+    assert len(list(damage_warnings([place] * 10))) == 10
+    assert list(damage_warnings([place] * 1234))[10:] == ["1,224 more damaged places; --json lists all of them"]
 
 
 def test_wrong_lengths(small: Path, tmp_path: Path) -> None:

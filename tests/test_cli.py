@@ -1,6 +1,7 @@
 """The command line: results on stdout, all else on stderr, a status for each kind of end."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -213,12 +214,58 @@ def test_plan_says_what_is_there_and_why_the_rest_is_not(folder: Path, built: An
     assert "300.0" in headrace(*words, "--set", "gopher_quality.num_words.min=300").out
 
 
+def test_plan_writes_nothing(folder: Path, built: Any, tmp_path: Path) -> None:
+    """Not where there is no store yet, and not into one: neither digests of new files, nor lost tasks withdrawn."""
+    words = ["plan", folder / "small.toml", "--source", f"web={folder}/crawl/*.warc*"]
+    absent = tmp_path / "mistyped"
+    plan = headrace(*words, "--store", absent, "--json").json
+    assert (plan["store"], plan["store_exists"], plan["complete"]) == (str(absent), False, False)
+    assert "there is no store at" in headrace(*words, "--store", absent).out
+    assert not absent.exists()
+    copy = shutil.copytree(folder / "store", tmp_path / "store")
+    for path in copy.glob("tasks/cut/*/*/*.parquet"):
+        path.unlink()
+    other = shutil.copytree(folder / "crawl", tmp_path / "crawl")
+    before = _snapshot(copy)
+    again = headrace(*words[:2], "--source", f"web={other}/*.warc*", "--store", copy, "--json").json
+    assert (again["store_exists"], again["complete"]) == (True, False)
+    assert _snapshot(copy) == before
+
+
+def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+def test_several_sets_are_checked_together(folder: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "both.toml"
+    recipe.write_text((folder / "small.toml").read_text().replace("min = 20 }", "min = 20, max = 1000 }"))
+    words = ["plan", recipe, "--store", tmp_path / "none", "--source", f"web={folder}/crawl/*.warc*"]
+    sets = ["--set", "gopher_quality.num_words.min=2000", "--set", "gopher_quality.num_words.max=3000"]
+    assert headrace(*words, *sets).status == 0
+    ran = headrace(*words, *sets[:2])
+    assert ran.status == 1
+    assert "min (2000.0) is above max (1000.0)" in ran.err
+
+
+def test_a_sample_of_nothing_is_refused(folder: Path) -> None:
+    ran = headrace(*build_words(folder, "sampled"), "--sample", "1e-13")
+    assert ran.status == 1
+    assert "--sample is 1e-13, which is no record; the smallest share is 2.3283064365386963e-10" in ran.err
+
+
 def test_set_changes_one_key_and_refuses_what_is_not_there(folder: Path, built: Any) -> None:
     changed = headrace(*build_words(folder, "other"), "--set", "gopher_quality.num_words.min=480", "--json").json
     assert 0 < changed["rows"] < built["rows"]
     ran = headrace(*build_words(folder), "--set", "gopher_quality.num_word.min=300")
     assert ran.status == 1
     assert "did you mean 'gopher_quality.num_words'" in ran.err
+
+
+def test_locked_without_a_lock_says_what_to_do(folder: Path) -> None:
+    ran = headrace(*build_words(folder, "unlocked"), "--locked", "--json")
+    assert (ran.status, ran.json["kind"]) == (1, "LockError")
+    assert "build once without --locked" in ran.json["error"]
+    assert "small.lock.toml" in ran.json["error"]
 
 
 def test_locked_refuses_what_the_lock_does_not_name(folder: Path, built: Any) -> None:
@@ -273,6 +320,7 @@ def test_why_tells_a_fate_and_reads_the_bytes_again(folder: Path, built: Any) ->
         assert shown in out
     (copy,) = headrace("why", "https://copy.example.org/0", "--store", folder / "store", "--json").json["documents"]
     assert copy["reason"] == "near_duplicate"
+    assert fate["origin"]["inner"] is fate["refetched"]["origin"]["inner"] is None
     assert headrace("why", "https://example.org/none", "--store", folder / "store").status == 1
     assert headrace("why", "https://example.org/3", "--store", folder / "nowhere").status == 1
     assert not (folder / "nowhere").exists()
@@ -302,6 +350,15 @@ def test_an_unknown_key_of_a_run_file_is_named(folder: Path, built: Any) -> None
     ran = headrace("train", path, "--out", folder / "bad")
     assert ran.status == 1
     assert "did you mean 'global_batch'" in ran.err
+
+
+def test_a_device_that_is_not_there_is_named_with_its_file(folder: Path, built: Any) -> None:
+    path = folder / "device.toml"
+    path.write_text(RUN.format(tokens=built["tokens_manifest"]).replace("[run]", '[run]\ndevice = "gpu"'))
+    ran = headrace("train", path, "--out", folder / "device")
+    assert ran.status == 1
+    assert f"{path}: run.device = 'gpu': " in ran.err
+    assert not (folder / "device").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- crawl

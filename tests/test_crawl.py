@@ -8,18 +8,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.pipeline.crawl import CrawledPage, CrawlLimits, crawl
+from headrace.pipeline.crawl import CrawledPage, CrawlLimits, NothingCrawledError, crawl
 from headrace.pipeline.crawling.addresses import resolve, visit_key
 from headrace.pipeline.crawling.links import find_links
 from headrace.pipeline.errors import InputError, StoreError
 from headrace.pipeline.extract import Extracted, make_extractor
 from headrace.pipeline.readers.contract import Gap, Record, read_extent
 from headrace.pipeline.readers.warc import WarcReader
+from tests.commands import headrace
 
 Answer = tuple[int, dict[str, str], bytes]
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -232,9 +234,12 @@ def test_crawl_delay_is_kept(tmp_path: Path) -> None:
 def test_robots_by_rfc_9309(robots: Answer, skipped: dict[str, int], tmp_path: Path) -> None:
     pages = {"/robots.txt": robots, "/": html(), "/elsewhere.txt": (200, {}, b"User-agent: *\nDisallow: /")}
     with serve(Site(pages)) as site:
-        report = crawl([site.address], tmp_path / "x.warc.gz")
-    assert report.skipped == skipped
-    assert report.pages == (0 if skipped else 1)
+        if not skipped:
+            assert crawl([site.address], tmp_path / "x.warc.gz").pages == 1
+            return
+        with pytest.raises(NothingCrawledError, match=r"robots\.txt (forbids it|cannot be had: status 500)") as caught:
+            crawl([site.address], tmp_path / "x.warc.gz")
+    assert (caught.value.report.pages, caught.value.report.skipped) == (0, skipped)
 
 
 def test_failures_are_counted_and_not_fatal(tmp_path: Path) -> None:
@@ -242,12 +247,35 @@ def test_failures_are_counted_and_not_fatal(tmp_path: Path) -> None:
     busy = (503, HTML, b"busy")
     with serve(Site({"/": html("/short", "/busy", "/fine"), "/short": short, "/busy": busy, "/fine": html()})) as site:
         report = crawl([site.address], tmp_path / "x.warc.gz")
-        dead = crawl(["http://127.0.0.1:9/"], tmp_path / "y.warc.gz")
     assert report.errors == {"broken": 1}
     assert report.statuses[503] == 1
     assert (report.pages, report.ended_by) == (2, "done")
-    assert (dead.pages, dead.skipped) == (0, {"robots_unreachable": 1})
-    assert [r.kind for r in read(tmp_path / "y.warc.gz")] == ["warcinfo"]
+
+
+def test_a_crawl_without_a_page_says_why_and_leaves_no_file(tmp_path: Path) -> None:
+    out = tmp_path / "x.warc.gz"
+    with pytest.raises(NothingCrawledError, match=r"http://127\.0\.0\.1:9/: .*connection refused") as caught:
+        crawl(["http://127.0.0.1:9/"], out)
+    assert caught.value.report.skipped == {"robots_unreachable": 1}
+    pdf = (200, {"Content-Type": "application/pdf"}, b"%PDF")
+    with serve(Site({"/pdf": pdf})) as site:
+        for path, cause in (("/", "status 404"), ("/pdf", "not HTML")):
+            with pytest.raises(NothingCrawledError, match=cause):
+                crawl([site.address + path], out)
+        with pytest.raises(NothingCrawledError, match="limit of seconds"):
+            crawl([site.address], out, CrawlLimits(seconds=0))
+        ran = headrace("crawl", site.address, "--out", out, "--json")
+    assert (ran.status, ran.json["kind"]) == (1, "NothingCrawledError")
+    assert "status 404" in ran.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_delay_that_is_asked_for_is_kept_on_this_machine_too(tmp_path: Path) -> None:
+    with serve(Site({"/": html("/a"), "/a": html()})) as site:
+        crawl([site.address], tmp_path / "x.warc.gz", CrawlLimits(delay_seconds=0.2))
+    moments = [moment for _, moment in site.log]
+    assert all(later - sooner >= 0.2 for sooner, later in pairwise(moments))
+    assert len(moments) == 3
 
 
 def test_other_hosts_on_request(tmp_path: Path) -> None:

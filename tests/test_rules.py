@@ -203,26 +203,37 @@ def test_overrides_that_cannot_be_read(text: str, complaint: str) -> None:
 
 def test_an_override_changes_the_rule_that_has_the_key() -> None:
     rules = [rule(min=50, reason="short"), rule(max=100, reason="long"), parse_rule({"column": "s.y", "min": 1})]
-    changed = override_rules(rules, parse_rule_override("s.x.max=70"))
+    changed = override_rules(rules, [parse_rule_override("s.x.max=70")])
     assert [r.max for r in changed] == [None, 70, None]
     assert [r.reason for r in changed] == ["short", "long", "y"]
-    assert override_rules(rules, parse_rule_override("s.y.on_null=keep"))[2].on_null == "keep"
+    assert override_rules(rules, [parse_rule_override("s.y.on_null=keep")])[2].on_null == "keep"
 
 
 def test_a_comparison_replaces_a_bound_and_whether_it_is_open() -> None:
     rules = [rule(min=50, min_open=True), rule(max=100)]
-    assert override_rules(rules, parse_rule_override("s.x >= 40"))[0] == rule(min=40)
-    assert override_rules(rules, parse_rule_override("s.x < 40"))[1] == rule(max=40, max_open=True)
+    assert override_rules(rules, [parse_rule_override("s.x >= 40")])[0] == rule(min=40)
+    assert override_rules(rules, [parse_rule_override("s.x < 40")])[1] == rule(max=40, max_open=True)
+
+
+def test_overrides_are_checked_together() -> None:
+    """Each alone would leave no value that passes; the order does not matter, and what is left wrong is named."""
+    rules = [rule(min=50, max=100)]
+    both = [parse_rule_override(text) for text in ("s.x.min=200", "s.x.max=300")]
+    assert override_rules(rules, both) == override_rules(rules, both[::-1]) == [rule(min=200, max=300)]
+    moved = [parse_rule_override(text) for text in ("s.x.min=none", "s.x.max=none", "s.x.in=[1, 2]")]
+    assert override_rules(rules, moved) == [parse_rule({"column": "s.x", "in": [1, 2]})]
+    with pytest.raises(RuleError, match=r"rule over 's\.x': min \(200"):
+        override_rules(rules, both[:1])
 
 
 def test_the_view_may_be_left_out_where_one_is_judged() -> None:
     rules = [parse_rule({"column": "fineweb@c4.x", "max": 1}), parse_rule({"column": "s.x", "max": 1})]
-    assert override_rules(rules, parse_rule_override("fineweb.x <= 2"))[0].max == 2
+    assert override_rules(rules, [parse_rule_override("fineweb.x <= 2")])[0].max == 2
     both = [*rules, parse_rule({"column": "fineweb@d.x", "max": 1})]
     with pytest.raises(RuleError, match=r"on several views; write one of fineweb@c4\.x, fineweb@d\.x"):
-        override_rules(both, parse_rule_override("fineweb.x <= 2"))
+        override_rules(both, [parse_rule_override("fineweb.x <= 2")])
     raw = [*both, parse_rule({"column": "fineweb.x", "max": 1})]
-    assert [one.max for one in override_rules(raw, parse_rule_override("fineweb.x <= 2"))] == [1, 1, 1, 2]
+    assert [one.max for one in override_rules(raw, [parse_rule_override("fineweb.x <= 2")])] == [1, 1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -237,4 +248,4 @@ def test_the_view_may_be_left_out_where_one_is_judged() -> None:
 def test_overrides_that_cannot_be_applied(text: str, complaint: str) -> None:
     rules = [rule(min=50), rule(max=100), parse_rule({"column": "s.y", "min": 1})]
     with pytest.raises(RuleError, match=complaint):
-        override_rules(rules, parse_rule_override(text))
+        override_rules(rules, [parse_rule_override(text)])

@@ -352,8 +352,18 @@ def test_a_run_file_is_read(tmp_path: Path) -> None:
         ("10", '"10"', "run.steps = '10'"),
         ("10", "nan", "run.steps"),
         ("0.98", "1.5", "betas must lie in [0, 1)"),
-        ("5m", "5mm", "no such size '5mm'; one of: 1m, 5m"),
+        ("5m", "5mm", "model.size = '5mm': no such size (did you mean '5m'?); one of: 1m, 5m"),
         ("steps = 10", "steps = 10\nobjective = 'causl'", "no such objective; one of: causal"),
+        (
+            'size = "5m"',
+            "num_layers = 2\nwidth = 8",
+            "give a size, or num_layers, width and num_heads; missing: num_heads",
+        ),
+        ("[optimizer]", "num_kv_heads = 3\n[optimizer]", "model.num_kv_heads = 3: num_heads (4) must be a multiple"),
+        ("[optimizer]", "num_heads = 3\n[optimizer]", "model.num_heads = 3: width (256) must be num_heads (3) times"),
+        ("[optimizer]", "width = 30\n[optimizer]", "model.width = 30: width (30) must be num_heads (4) times"),
+        ("[optimizer]", "ffn_width = 0\n[optimizer]", "model.ffn_width = 0: "),
+        ('"x"', "2026-11-25", "run.name = 2026-11-25: a date or time is no value here; put it in quotes"),
         ("[optimizer]", "[optimizer]\nschedule = 'cos'", "one of: constant, cosine, linear, wsd"),
         ("[model]", "[model", "not TOML"),
     ],
@@ -364,6 +374,18 @@ def test_a_wrong_run_file_is_refused_with_what_would_be_right(right: str, wrong:
         parse_run(RUN.replace(right, wrong), "my.toml")
     assert said in str(caught.value)
     assert all(line.startswith("my.toml: ") for line in str(caught.value).splitlines())
+
+
+def test_no_error_speaks_of_what_a_person_did_not_write() -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_run(RUN.replace("[optimizer]", "num_heads = 3\n[optimizer]"))
+    assert "vocab_size" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta", ""])
+def test_a_device_that_is_not_there_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"run\.device = '{name}': cannot be used here .*\"auto\".*\"cpu\""):
+        choose_device(name)
 
 
 def test_precision_and_device_are_chosen() -> None:

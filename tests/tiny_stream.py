@@ -29,6 +29,9 @@ class TinyStream:
     def state(self) -> dict[str, Any]:
         return {"seed": self.seed, "rows": self.global_batch}
 
+    def contents(self) -> tuple[str, ...]:
+        return ()
+
     def heldout(self) -> Iterator[Batch]:
         yield self._make(0, "heldout")
         yield self._make(1, "heldout").rows(slice(0, 3))

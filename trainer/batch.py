@@ -79,6 +79,10 @@ class BatchSource(Protocol):
         """Return the few integers and digests that fix every batch; plain JSON, the same at every step."""
         ...
 
+    def contents(self) -> tuple[str, ...]:
+        """Return the content ids of the tokens that rows are made of, in order; none where they have none."""
+        ...
+
     def heldout(self) -> Iterator[Batch]:
         """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter."""
         ...

@@ -11,12 +11,38 @@ from typing import Any, Literal
 
 import torch
 
+from headrace.pipeline.errors import RecipeError
+
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Return the named device; `auto` is CUDA where there is one, else the CPU."""
+    """Return the named device; `auto` is CUDA where there is one, else the CPU.
+
+    Raises:
+        RecipeError: torch knows no such device, or this machine has none; `run.device` is the key of a run file.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+        _require(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        what = str(error).partition("\n")[0].rstrip(".")
+        raise RecipeError(
+            f'run.device = {name!r}: cannot be used here ({what}); write "auto", which takes CUDA where there is one, '
+            'or "cpu"'
+        ) from None
+    return device
+
+
+def _require(device: torch.device) -> None:
+    """Raise what torch raises where nothing can be computed on a device.
+
+    CUDA is only counted: each of several processes would else hold memory of the first GPU, whichever it computes on.
+    """
+    if device.type != "cuda":
+        torch.zeros((), device=device).item()
+    elif (device.index or 0) >= torch.cuda.device_count():
+        raise RuntimeError(f"torch sees {torch.cuda.device_count()} CUDA devices")
 
 
 def choose_bf16(wish: Literal["auto"] | bool, device: torch.device) -> bool:

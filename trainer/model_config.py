@@ -5,11 +5,14 @@ A size is layers, width and heads; the parameter count in its name holds for a v
 exact count is known only with it: `trainer.flops.count_parameters`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from headrace.pipeline.strict_toml import key_fault
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -44,11 +47,18 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
-        if self.width % self.num_heads or self.head_width % 2:
-            raise ValueError(f"width {self.width} must be num_heads ({self.num_heads}) times an even head width")
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads ({self.num_heads}) must be a multiple of num_kv_heads ({self.num_kv_heads})")
+        for _, what in _misfits(self.width, self.num_heads, self.num_kv_heads):
+            raise ValueError(what)
         return self
+
+
+def _misfits(width: int, num_heads: int, num_kv_heads: int) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what does not fit together in a shape: the keys that could be changed, and how they must be."""
+    if width % num_heads or width // num_heads % 2:
+        yield ("num_heads", "width"), f"width ({width}) must be num_heads ({num_heads}) times an even head width"
+    if num_heads % num_kv_heads:
+        what = f"num_heads ({num_heads}) must be a multiple of num_kv_heads ({num_kv_heads})"
+        yield ("num_kv_heads", "num_heads"), what
 
 
 class ModelSection(BaseModel):
@@ -57,31 +67,46 @@ class ModelSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     size: str | None = None
-    num_layers: int | None = None
-    width: int | None = None
-    num_heads: int | None = None
-    num_kv_heads: int | None = None
-    ffn_width: int | None = None
-    rope_theta: float = 10_000.0
-    norm_eps: float = 1e-5
+    num_layers: int | None = Field(default=None, ge=1)
+    width: int | None = Field(default=None, ge=2)
+    num_heads: int | None = Field(default=None, ge=1)
+    num_kv_heads: int | None = Field(default=None, ge=1)
+    ffn_width: int | None = Field(default=None, ge=1)
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0)
     tie_embeddings: bool = True
+
+    @field_validator("size")
+    @classmethod
+    def _known_size(cls, name: str | None) -> str | None:
+        if name is not None and name not in SIZES:
+            near = get_close_matches(name, SIZES, n=1, cutoff=0.5)
+            raise ValueError(
+                f"no such size{f' (did you mean {near[0]!r}?)' if near else ''}; one of: {', '.join(SIZES)}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if self.size is not None and self.size not in SIZES:
-            raise ValueError(f"no such size {self.size!r}; one of: {', '.join(SIZES)}")
-        if self.size is None and None in (self.num_layers, self.width, self.num_heads):
-            raise ValueError("give a size, or num_layers, width and num_heads")
-        self.resolve(vocab_size=2)
+        shape = ("num_layers", "width", "num_heads")
+        absent = [name for name in shape if getattr(self, name) is None]
+        if self.size is None and absent:
+            raise ValueError(f"give a size, or num_layers, width and num_heads; missing: {', '.join(absent)}")
+        whole = self._shape()
+        for keys, what in _misfits(whole["width"], whole["num_heads"], whole["num_kv_heads"]):
+            raise key_fault(next(key for key in keys if getattr(self, key) is not None), what)
         return self
 
-    def resolve(self, vocab_size: int) -> ModelConfig:
-        """Return the full shape for a vocabulary; 8/3 of the width is the default of `ffn_width` (Shazeer 2020)."""
+    def _shape(self) -> dict[str, Any]:
         given = self.model_dump(exclude_none=True, exclude={"size"})
         shape: dict[str, Any] = {**(SIZES[self.size] if self.size else {}), **given}
         shape.setdefault("num_kv_heads", shape["num_heads"])
         shape.setdefault("ffn_width", _swiglu_width(shape["width"]))
-        return ModelConfig(vocab_size=vocab_size, **shape)
+        return shape
+
+    def resolve(self, vocab_size: int) -> ModelConfig:
+        """Return the full shape for a vocabulary; 8/3 of the width is the default of `ffn_width` (Shazeer 2020)."""
+        return ModelConfig(vocab_size=vocab_size, **self._shape())
 
 
 def named_config(size: str, vocab_size: int) -> ModelConfig:

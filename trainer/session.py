@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.pipeline.errors import RecipeError, StoreError
-from headrace.pipeline.hashing import canonical_json, digest_json
+from headrace.pipeline.errors import StoreError
 from headrace.trainer.batch import BatchSource
 from headrace.trainer.checkpoint import (
     Checkpoint,
@@ -29,6 +28,7 @@ from headrace.trainer.flops import flops_per_token, peak_flops
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
+from headrace.trainer.run_record import RunRecord, require_same_run
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Session:
     """What one process of a run knows between steps.
 
     Attributes:
-        plan: digest of the run's intent and the stream's state.
+        record: the run's plan, and what it is made of.
         resumed_from: step of the checkpoint that this process started from.
         tokens: targets of the whole run so far; `tokens_here` and `seconds` are of this process.
         saved: step of the newest checkpoint.
@@ -51,13 +51,18 @@ class Session:
     world: World
     out: Path
     learner: Learner
-    plan: str
+    record: RunRecord
     resumed_from: int | None = None
     tokens: int = 0
     tokens_here: int = 0
     seconds: float = 0.0
     saved: int | None = None
     last: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def plan(self) -> str:
+        """Digest of the run's intent and the stream's state."""
+        return self.record.plan
 
     @property
     def finished(self) -> bool:
@@ -131,10 +136,10 @@ class Session:
             "step": self.learner.step,
             "tokens": self.tokens,
             "plan": self.plan,
-            "intent": self.run.intent(),
-            "stream": self.source.state(),
+            "intent": self.record.intent,
+            "stream": self.record.stream,
             "model": self.learner.model.config.model_dump(mode="json"),
-            "config": self.run.model_dump(mode="json"),
+            "config": self.record.config,
             "generators": generator_states(),
             "environment": self._environment(),
         }
@@ -146,7 +151,8 @@ class Session:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same plan."""
-        _require_same_plan(self, checkpoint)
+        state = checkpoint.state
+        self.record.require_same(checkpoint.path, state["plan"], state["intent"], state["stream"])
         self.learner.restore(checkpoint)
         self.tokens = int(checkpoint.state["tokens"])
         self.resumed_from = self.saved = checkpoint.step
@@ -157,23 +163,28 @@ class Session:
                 _log.warning("%s was written in another environment: bits may differ from here on", checkpoint.path)
 
 
-def plan_digest(run: RunFile, source: BatchSource) -> str:
-    """Return the digest that names a run: of its intent and of the stream's state."""
-    return digest_json({"intent": run.intent(), "stream": source.state()})
-
-
 def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bool) -> Session:
-    """Make the session of a new run, or the one that goes on from the newest whole checkpoint."""
+    """Make the session of a new run, or the one that goes on from the newest whole checkpoint.
+
+    Raises:
+        StoreError: there is a run already, or the folder cannot be written.
+        RecipeError: the run there is of another plan.
+    """
     folder = out / "checkpoints"
     if not resume and find_checkpoints(folder):
         raise StoreError(f"{out} already holds a run: resume it, or choose another folder")
+    record = RunRecord.of(run, source)
+    if resume:
+        require_same_run(record, out)
     learner = Learner.build(run, source.vocab_size, world)
-    session = Session(run, source, world, out, learner, plan_digest(run, source))
+    session = Session(run, source, world, out, learner, record)
     checkpoint = _agree_on_checkpoint(folder, world) if resume else None
     seed_generators(derive_seed(run.run.seed, "rank", world.rank, "step", checkpoint.step if checkpoint else 0))
     if checkpoint is not None:
         session.restore(checkpoint)
     world.wait()
+    if world.is_first:
+        record.write(out)
     return session
 
 
@@ -184,17 +195,3 @@ def _agree_on_checkpoint(folder: Path, world: World) -> Checkpoint | None:
     if world.is_first or step == 0:
         return chosen
     return open_checkpoint(checkpoint_path(folder, step))
-
-
-def _require_same_plan(session: Session, checkpoint: Checkpoint) -> None:
-    if checkpoint.state["plan"] == session.plan:
-        return
-    now = {**session.run.intent(), "stream": session.source.state()}
-    then = {**checkpoint.state["intent"], "stream": checkpoint.state["stream"]}
-    changed = [
-        f"{part}.{key} is {now[part].get(key)!r}, was {then[part].get(key)!r}"
-        for part in now
-        for key in sorted({*now[part], *then[part]})
-        if canonical_json(now[part].get(key)) != canonical_json(then[part].get(key))
-    ]
-    raise RecipeError(f"{checkpoint.path} was made by another plan: {'; '.join(changed)}")

@@ -183,6 +183,10 @@ class Stream:
         """Return what fixes every batch: the plan, and the log of changes to its mixture (none)."""
         return {"plan": self.plan.identity, "schedule": {"digest": digest_json([]), "length": 0}}
 
+    def contents(self) -> tuple[str, ...]:
+        """Return the content ids of the corpora's tokens, in order."""
+        return tuple(corpus.tokens for corpus in self.plan.corpora)
+
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the rank's rows of the batch of a step.
 

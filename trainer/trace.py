@@ -22,13 +22,17 @@ COLUMNS = ["doc_id", "url", "source", "origin"]
 
 @dataclass(frozen=True)
 class Traced:
-    """A stretch of a document in a batch: `length` positions from `start`, and where the document's bytes lie."""
+    """A stretch of a document in a batch: `length` positions from `start`, and where its bytes were read.
+
+    `corpus` is the number of the corpus that the row is from, in the order of the plan, from 0.
+    """
 
     row: int
     offset: int
     doc_id: str
     start: int
     length: int
+    corpus: int
     url: str | None
     source: str
     origin: dict[str, Any]
@@ -44,7 +48,7 @@ def trace(stream: Stream, step: int) -> list[Traced]:
         for number, corpus in enumerate(stream.corpora)
     }
     return [
-        Traced(row, piece.offset, piece.doc_id, piece.start, piece.length, **known[source][piece.doc_id])
+        Traced(row, piece.offset, piece.doc_id, piece.start, piece.length, source, **known[source][piece.doc_id])
         for row, (source, pieces) in enumerate(rows)
         for piece in pieces
     ]

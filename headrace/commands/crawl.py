@@ -18,7 +18,12 @@ Seconds = Annotated[float, typer.Option(min=0, help="End after so many seconds."
 AnyHost = Annotated[bool, typer.Option("--any-host", help="Follow links to other hosts too.")]
 AnyType = Annotated[bool, typer.Option("--any-type", help="Download what is not HTML too.")]
 Delay = Annotated[
-    float, typer.Option(min=0, help="Seconds between two requests to a host, where robots.txt does not ask for more.")
+    float | None,
+    typer.Option(
+        min=0,
+        help="Seconds between two requests to a host, where robots.txt does not ask for more.",
+        show_default="1.0, and 0 to this machine",
+    ),
 ]
 UserAgent = Annotated[str | None, typer.Option(metavar="NAME", help="What the crawler calls itself.")]
 
@@ -32,7 +37,7 @@ def crawl(
     seconds: Seconds = 3600.0,
     any_host: AnyHost = False,
     any_type: AnyType = False,
-    delay: Delay = 1.0,
+    delay: Delay = None,
     user_agent: UserAgent = None,
 ) -> Result:
     """Crawl a site into a WARC file; robots.txt and crawl delays are obeyed.

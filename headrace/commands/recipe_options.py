@@ -49,7 +49,7 @@ def num_cores() -> int:
 
 
 def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
-    """Return the recipe with each `--set` applied.
+    """Return the recipe with all `--set` applied, and checked together.
 
     Raises:
         InputError, RecipeError: see `load_recipe`.
@@ -61,9 +61,7 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
     recipe = load_recipe(name)
     steps = [step for step in recipe.steps if isinstance(step, RulesStep)]
     composed = [step.composed() for step in steps]
-    rules = [rule for group in composed for rule in group]
-    for text in sets or ():
-        rules = override_rules(rules, parse_rule_override(text))
+    rules = override_rules([rule for group in composed for rule in group], map(parse_rule_override, sets or ()))
     changed, groups = iter(rules), iter(composed)
     new_steps = [
         step.with_rules([next(changed) for _ in next(groups)]) if isinstance(step, RulesStep) else step

@@ -6,18 +6,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from headrace.commands.why import origin_line
+from headrace.commands.why import standing_data
 from headrace.console import INTERRUPTED, Result, as_data, facts, stderr, table
 from headrace.progress import training
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from headrace.pipeline.whereabouts import Standing
     from headrace.trainer.run_config import RunFile
+    from headrace.trainer.stream import Stream
+    from headrace.trainer.trace import Traced
     from headrace.trainer.train import TrainReport
+
+SHOWN_NOTES = 10
 
 RunFilePath = Annotated[Path, typer.Argument(metavar="RUN", help="A run file (.toml).")]
 OutFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where log and checkpoints go.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in DIR, if there is one.")]
 RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="What `train --out` was given.")]
+Stores = Annotated[
+    list[Path] | None,
+    typer.Option("--store", metavar="DIR", help="The store of the run's corpora, where it was moved. Repeatable."),
+]
+Tokens = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--tokens", metavar="MANIFEST", help="The tokens of a corpus, where they were moved; one for each, in order."
+    ),
+]
 Step = Annotated[int, typer.Option("--step", metavar="N", min=1, help="Which step, as metrics.jsonl counts: from 1.")]
 
 
@@ -28,7 +45,9 @@ def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
     """
     from headrace.trainer.run_config import load_run
 
-    report = train_run(with_places(load_run(run), run.parent), out, resume)
+    loaded = load_run(run)
+    _check_device(loaded, run)
+    report = train_run(with_places(loaded, run.parent), out, resume)
     if report.interrupted:
         stderr().print(f"interrupted after step {report.step}; the same command with --resume continues there")
 
@@ -36,6 +55,17 @@ def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
         console.print(facts({name: _rounded(value) for name, value in as_data(report).items()}))
 
     return Result(as_data(report), show, INTERRUPTED if report.interrupted else 0)
+
+
+def _check_device(run: "RunFile", path: Path) -> None:
+    """Raise `RecipeError`, naming the file, where the run cannot compute on what it names."""
+    from headrace.pipeline.errors import RecipeError
+    from headrace.trainer.device import choose_device
+
+    try:
+        choose_device(run.run.device)
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
 
 
 def train_run(run: "RunFile", out: Path, resume: bool) -> "TrainReport":
@@ -60,43 +90,76 @@ def _rounded(value: object) -> object:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
-def trace(run: RunFolder, step: Step) -> Result:
+def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = None) -> Result:
     """Name the documents of a step's batch, and the bytes that they were read from.
 
-    Nothing was logged for this: the batch is computed again from the run's plan.
+    Nothing was logged for this: the batch is computed again from the run's plan. So a step can be traced before it is
+    trained, and one at which the run died.
     """
-    from headrace.pipeline.errors import InputError, IntegrityError
-    from headrace.trainer.checkpoint import latest_checkpoint
-    from headrace.trainer.run_config import RunFile
-    from headrace.trainer.stream import open_stream
+    from headrace.pipeline.errors import InputError
+    from headrace.trainer.relocate import open_recorded
+    from headrace.trainer.run_record import read_run
     from headrace.trainer.trace import trace as trace_step
 
-    checkpoint = latest_checkpoint(run / "checkpoints")
-    if checkpoint is None:
-        raise InputError(f"{run}: no checkpoint there; name the folder that `headrace train --out` was given")
-    config = RunFile.model_validate(checkpoint.state["config"], strict=False)
-    stream = open_stream(config.data, config.run.seed)
-    if stream.state() != checkpoint.state["stream"]:
-        raise IntegrityError(f"{checkpoint.path}: the corpora at {_corpora(config)} are not those of this run any more")
+    record = read_run(run)
+    config = record.run
+    if not 1 <= step <= config.run.steps:
+        raise InputError(f"--step {step}: run {config.run.name!r} has the steps 1 to {config.run.steps}")
+    stream = open_recorded(record, store or (), tokens or ())
     pieces = trace_step(stream, step - 1)  # the log counts steps taken, the stream counts batches from 0
+    standings = _look(pieces, stream)
+    trained = _trained_steps(run)
+    if step > trained:
+        stderr().print(
+            f"step {step} has not been trained yet (the log ends with step {trained}); this will be its batch"
+        )
+    for note in _first_notes(standings):
+        stderr().print(f"note: {note}", style="yellow")
     columns = ("row", "offset", "tokens", "from", "doc_id", "url", "bytes")
 
     def show(console: Console) -> None:
         rows = [
-            (piece.row, piece.offset, piece.length, piece.start, piece.doc_id, piece.url, _range(piece.origin))
-            for piece in pieces
+            (piece.row, piece.offset, piece.length, piece.start, piece.doc_id, piece.url, _place(piece, standing))
+            for piece, standing in zip(pieces, standings, strict=True)
         ]
         console.print(table(columns, rows))
 
-    data = {"run": config.run.name, "plan": checkpoint.state["plan"], "step": step, "documents": as_data(pieces)}
-    return Result(data, show)
+    documents = [as_data(piece) | standing_data(standing) for piece, standing in zip(pieces, standings, strict=True)]
+    data = {"run": config.run.name, "plan": record.plan, "step": step, "trained": step <= trained}
+    return Result({**data, "documents": documents}, show)
 
 
-def _range(origin: dict[str, object]) -> str:
+def _look(pieces: "Sequence[Traced]", stream: "Stream") -> "list[Standing]":
+    """Return how the origin of each stretch stands, as the store of its corpus knows."""
+    from headrace.pipeline.origins import Origin
+    from headrace.pipeline.whereabouts import Whereabouts
+
+    found: dict[tuple[int, str], Standing] = {}
+    for number, corpus in enumerate(stream.corpora):
+        origins = {piece.doc_id: Origin.of(piece.origin) for piece in pieces if piece.corpus == number}
+        standings = Whereabouts(corpus.store).look(list(origins.items()))
+        found |= {(number, doc_id): standing for doc_id, standing in zip(origins, standings, strict=True)}
+    return [found[piece.corpus, piece.doc_id] for piece in pieces]
+
+
+def _first_notes(standings: "Sequence[Standing]") -> "Iterator[str]":
+    """Yield what is to be said of places, the first of it and how much more there is."""
+    notes = list(dict.fromkeys(standing.note for standing in standings if standing.note))
+    yield from notes[:SHOWN_NOTES]
+    if len(notes) > SHOWN_NOTES:
+        yield f"{len(notes) - SHOWN_NOTES:,} more documents are not where they were read; --json says where each is"
+
+
+def _place(piece: "Traced", standing: "Standing") -> str:
+    """Return the range of bytes where a document can be read, or could."""
     from headrace.pipeline.origins import Origin
 
-    return origin_line(Origin.of(origin))
+    return str(standing.found_at or Origin.of(piece.origin))
 
 
-def _corpora(run: "RunFile") -> str:
-    return ", ".join(corpus.tokens for corpus in run.data.corpora)
+def _trained_steps(run: Path) -> int:
+    """Return how many steps a run has taken, as its log says."""
+    from headrace.trainer.metrics import read_metrics
+
+    log = read_metrics(run / "metrics.jsonl")
+    return int(log[-1]["step"]) if log else 0

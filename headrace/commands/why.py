@@ -11,8 +11,8 @@ from headrace.commands.inspect import brief, start_of
 from headrace.console import Result, as_data, facts, table
 
 if TYPE_CHECKING:
-    from headrace.pipeline.origins import Origin
     from headrace.pipeline.refetch import Refetched
+    from headrace.pipeline.whereabouts import Standing
     from headrace.pipeline.why import Fate, Judged
 
 Name = Annotated[str, typer.Argument(metavar="DOC_ID_OR_URL", help="A document's id, or the address it was read from.")]
@@ -28,24 +28,35 @@ def why(document: Name, store: StoreFolder, lock: LockFile = None, refetch: Refe
     from headrace.pipeline.lock import Lock
     from headrace.pipeline.refetch import refetch as read_again
     from headrace.pipeline.store import Store
+    from headrace.pipeline.whereabouts import Whereabouts
     from headrace.pipeline.why import why as explain
 
     opened = Store.containing(store)
     fates = explain(opened, document, Lock.load(lock) if lock else None)
+    standings = Whereabouts(opened).look([(fate.doc_id, fate.origin) for fate in fates])
     again = [read_again(opened, fate) if refetch else None for fate in fates]
 
     def show(console: Console) -> None:
-        for fate, found in zip(fates, again, strict=True):
-            _show(fate, found, console)
+        for fate, standing, found in zip(fates, standings, again, strict=True):
+            _show(fate, standing, found, console)
 
     data = [
-        as_data(fate) | ({"refetched": as_data(found)} if found else {})
-        for fate, found in zip(fates, again, strict=True)
+        _with_origin(fate) | standing_data(standing) | ({"refetched": _with_origin(found)} if found else {})
+        for fate, standing, found in zip(fates, standings, again, strict=True)
     ]
     return Result({"documents": data}, show)
 
 
-def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
+def _with_origin(value: "Fate | Refetched") -> dict[str, Any]:
+    return {**as_data(value), "origin": value.origin.as_row()}
+
+
+def standing_data(standing: "Standing") -> dict[str, Any]:
+    """Return how an origin stands as data: `note` and `found_at`, both null where its own place is good."""
+    return {"note": standing.note, "found_at": standing.found_at.as_row() if standing.found_at else None}
+
+
+def _show(fate: "Fate", standing: "Standing", found: "Refetched | None", console: Console) -> None:
     repair = (fate.metadata or {}).get("repair")
     outcome = f"{fate.outcome} at {fate.step}" if fate.outcome != "kept" else "kept"
     console.print(f"{fate.doc_id or fate.kind}  {fate.url or ''}", style="bold")
@@ -57,7 +68,8 @@ def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
                 "evidence": brief(fate.evidence) if fate.evidence else None,
                 "same as": fate.survivor,
                 "source": f"{fate.source}, {fate.kind}, {fate.date or 'without a date'}",
-                "bytes": origin_line(fate.origin),
+                "bytes": str(fate.origin),
+                "note": standing.note,
                 "digest": fate.origin.digest,
                 "in the corpus": f"{fate.corpus.path}, row {fate.corpus.row}" if fate.corpus else None,
                 "tokens": f"{fate.num_tokens:,} in {fate.tokens.path}, row {fate.tokens.row}" if fate.tokens else None,
@@ -72,11 +84,6 @@ def _show(fate: "Fate", found: "Refetched | None", console: Console) -> None:
     if found:
         console.print("\nread again", style="bold")
         console.print(facts(_again(found)))
-
-
-def origin_line(origin: "Origin") -> str:
-    """Return where a record lies, as a range that one request can ask for."""
-    return f"{origin.uri} [{origin.offset}, {origin.offset + origin.length})"
 
 
 def _tables(fate: "Fate") -> Iterator[tuple[str, Any]]:
@@ -111,7 +118,7 @@ def _number(value: Any) -> str:
 def _again(found: "Refetched") -> dict[str, Any]:
     same = {True: "the same as stored", False: "DIFFERENT from what is stored", None: "nothing to compare with"}
     return {
-        "from": origin_line(found.origin),
+        "from": str(found.origin),
         "digest": "the same as stored",
         "extracted": same[found.same],
         "reason": found.reason,

@@ -22,6 +22,7 @@ class Robots:
     def __init__(self, agent: str, fetch: Callable[[str], Exchange]) -> None:
         self._agent, self._fetch = agent, fetch
         self._rules: dict[str, Any] = {}
+        self._causes: dict[str, str] = {}
 
     def refusal(self, url: str) -> str | None:
         """Return why an address may not be fetched (`robots`, `robots_unreachable`), None if it may."""
@@ -29,6 +30,12 @@ class Robots:
         if rules is None:
             return "robots_unreachable"
         return None if rules.can_fetch(url, self._agent) else "robots"
+
+    def explain(self, url: str) -> str:
+        """Return in words why an address was refused."""
+        address = robots_address(url)
+        cause = self._causes.get(address)
+        return f"{address} forbids it" if cause is None else f"{address} cannot be had: {cause}"
 
     def delay_seconds(self, url: str) -> float:
         """Return the crawl delay that the host asks for, 0 if it asks for none."""
@@ -47,9 +54,11 @@ class Robots:
 
         try:
             exchange = self._follow(address)
-        except FetchError:
+        except FetchError as error:
+            self._causes[address] = error.cause
             return None
         if exchange.status >= 500 or exchange.status == 429:
+            self._causes[address] = f"status {exchange.status}"
             return None
         if not 200 <= exchange.status < 300:
             return Protego.parse("")

@@ -26,7 +26,11 @@ RETRY_STATUSES = (429, 502, 503, 504)
 
 
 class FetchError(Exception):
-    """Nothing usable came back; its text is a short class of error."""
+    """Nothing usable came back; its text is a short class of error, `cause` what a person should read."""
+
+    def __init__(self, kind: str, cause: str = "") -> None:
+        super().__init__(kind)
+        self.cause = cause or kind
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,19 @@ def fetch(
             received = bytes(raw.tape.data)
             return Exchange(url, raw.sent, received, response.status_code, headers, date, raw.address, truncated)
     except (RequestException, HTTPError, OSError, ValueError) as error:
-        raise FetchError(_name_error(error)) from error
+        raise FetchError(_name_error(error), _cause(error)) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the operating system said, which libraries wrap in errors of their own, else the innermost text."""
+    innermost: BaseException | None = error
+    while innermost is not None:
+        error = innermost
+        if isinstance(error, OSError) and error.errno is not None and error.strerror:
+            return error.strerror.lower()
+        inside = [item for item in (getattr(error, "reason", None), *error.args) if isinstance(item, BaseException)]
+        innermost = error.__cause__ or (inside[0] if inside else error.__context__)
+    return str(error)
 
 
 def _name_error(error: Exception) -> str:
