@@ -6,6 +6,7 @@ import pytest
 
 from headrace.filters.contract import signal_classes
 from tests.commands import headrace
+from tests.signal_examples import example
 
 
 def test_every_signal_is_listed_with_its_columns_options_and_source() -> None:
@@ -13,7 +14,9 @@ def test_every_signal_is_listed_with_its_columns_options_and_source() -> None:
     assert set(signal_classes()) <= set(listed)
     for name, cls in signal_classes().items():
         item = listed[name]
-        assert item["columns"] == [{"id": f"{name}.{c.name}", "kind": c.kind, "doc": c.doc} for c in cls().columns]
+        columns = [(column["id"], column["kind"]) for column in item["columns"]]
+        assert columns == [(f"{name}.{column.name}", column.kind) for column in example(name).columns]
+        assert all(column["doc"] for column in item["columns"])
         assert (item["version"], item["module"]) == (cls.version, cls.__module__)
         assert item["what"]
         assert item["source"]

@@ -77,10 +77,15 @@ def describe(name: str, module: str = "") -> dict[str, Any]:
 
 
 def _columns(cls: Any) -> "tuple[Column, ...]":
+    from dataclasses import MISSING, fields
+
     try:
         signal = cls()
-    except TypeError:  # it has options without defaults, which its columns hardly depend on
+    except TypeError:  # it has options without defaults, which its columns hardly depend on: at most a doc names one
         signal = object.__new__(cls)
+        for item in fields(cls):
+            if item.default is MISSING:
+                object.__setattr__(signal, item.name, f"<{item.name}>")
     columns: tuple[Column, ...] = signal.columns
     return columns
 
