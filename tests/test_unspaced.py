@@ -64,7 +64,7 @@ def test_columns_of_words_are_null(measuring: Signal, nulling: Signal, concerned
     assert "letters" not in measuring.resources()
 
 
-def test_declarations_in_389_languages_are_told(real_data: Path) -> None:
+def test_declarations_in_387_languages_are_told(real_data: Path) -> None:
     """Those are found whose words between white space are long, except Amharic, which divides words by a mark."""
     with ZipFile(real_data / "languages" / "udhr2.zip") as archive:
         names = [name for name in archive.namelist() if name.endswith(".txt")]
