@@ -11,8 +11,8 @@ import numpy as np
 from headrace.filters.analysis.hashing import append_byte, as_key, join_hashes
 from headrace.filters.analysis.letters import Letter
 from headrace.filters.analysis.lexicon import find_entry
-from headrace.filters.analysis.lines import begins_character, ends_with_ellipsis
-from headrace.filters.analysis.repeats import emptied, find_slot, table_size
+from headrace.filters.analysis.lines import begins_character, count_byte, ends_with_ellipsis
+from headrace.filters.analysis.repeats import _emptied, _slot, _table_size
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
 
@@ -30,6 +30,7 @@ _BULLETS = np.array([0x2022, 0x2023, 0x25B6, 0x25C0, 0x25E6, 0x25A0, 0x25A1, 0x2
 _JAVASCRIPT = np.frombuffer(b"javascript", np.uint8)
 _NO_WORD, _LETTERS, _MARKS = 0, 1, 2  # what a character belongs to
 
+# Packed: there are as many as words.
 _NORMAL_WORD = np.dtype([("hash", np.uint64), ("num_chars", np.uint32)])
 _SEEN = np.dtype([("count", np.uint32), ("first", np.uint32)])
 
@@ -144,20 +145,21 @@ def _count_distinct(keys, num_words, table, seen, of_count):  # type: ignore[no-
     distinct, largest = 0, np.int64(0)
     for number in range(num_words):
         key = as_key(keys[number])
-        slot = find_slot(table, key)
+        slot = _slot(table, key)
         if table[slot] == 0:
             table[slot], seen[slot].count = key, np.uint32(0)
             distinct += 1
         before = np.int64(seen[slot].count)
         seen[slot].count += np.uint32(1)
-        of_count[before] -= before > 0
-        of_count[before + 1] += 1
+        if before:
+            of_count[before] -= np.uint32(1)
+        of_count[before + 1] += np.uint32(1)
         if before >= largest:
             largest = before + 1
     total = 0.0
     for count in range(2, largest + 1):
         if of_count[count]:
-            total += of_count[count] * count * math.log(count)
+            total += np.int64(of_count[count]) * count * math.log(count)
     return distinct, max(0.0, math.log(num_words) - total / num_words)
 
 
@@ -167,7 +169,7 @@ def _top_chars(words, keys, num_runs, n, table, seen):  # type: ignore[no-untype
     best_count, best_first = np.int64(1), np.int64(0)
     for start in range(num_runs):
         key = as_key(keys[start])
-        slot = find_slot(table, key)
+        slot = _slot(table, key)
         if table[slot] == 0:
             table[slot], seen[slot].count, seen[slot].first = key, np.uint32(0), start
         seen[slot].count += np.uint32(1)
@@ -188,7 +190,7 @@ def _repeated_chars(words, keys, num_runs, n, table, seen, covered):  # type: ig
     found = False
     for start in range(num_runs):
         key = as_key(keys[start])
-        slot = find_slot(table, key)
+        slot = _slot(table, key)
         if table[slot] == 0:
             table[slot], seen[slot].first = key, start
             continue
@@ -214,31 +216,31 @@ def count_normalized(data, offsets, index, pages):  # type: ignore[no-untyped-de
     num_texts = len(offsets) - 1
     counts, entropies = np.zeros((num_texts, NUM_NORMAL), np.int64), np.zeros(num_texts)
     room, seen = np.empty(16, np.uint64), np.empty(16, _SEEN)
-    words, keys, covered = np.empty(0, _NORMAL_WORD), np.empty(0, np.uint64), np.empty(0, np.int64)
-    of_count = np.empty(1, np.int64)
+    words, keys, covered = np.empty(0, _NORMAL_WORD), np.empty(0, np.uint64), np.empty(0, np.uint8)
+    of_count = np.empty(1, np.uint32)
     for text in range(num_texts):
         row, start, end = counts[text], offsets[text], offsets[text + 1]
-        most = (end - start) // 2 + 1
+        most = count_byte(data, start, end, _PLAIN_SPACE) + 1
         if most > len(words):
-            words, keys, covered = np.empty(most, _NORMAL_WORD), np.empty(most, np.uint64), np.empty(most, np.int64)
-            of_count = np.empty(most + 1, np.int64)
+            words, keys, covered = np.empty(most, _NORMAL_WORD), np.empty(most, np.uint64), np.empty(most, np.uint8)
+            of_count = np.empty(most + 1, np.uint32)
         num_words = _cut(data, start, end, words, row, index, pages)
         row[NORMAL_WORDS] = num_words
         if num_words == 0:
             continue
-        slots = table_size(num_words)
+        slots = _table_size(num_words)
         if slots > len(room):
             room, seen = np.empty(slots, np.uint64), np.empty(slots, _SEEN)
         for number in range(num_words):
             keys[number], covered[number] = words[number].hash, 0
-        row[DISTINCT], entropies[text] = _count_distinct(keys, num_words, emptied(room, slots), seen, of_count)
+        row[DISTINCT], entropies[text] = _count_distinct(keys, num_words, _emptied(room, slots), seen, of_count)
         for n in range(2, 11):
             num_runs = num_words - n + 1
             if num_runs < 2:
                 break
             for number in range(num_runs):
                 keys[number] = join_hashes(keys[number], words[number + n - 1].hash)
-            table = emptied(room, slots)
+            table = _emptied(room, slots)
             if n < 5:
                 row[FIRST_RUN + n - 2] = _top_chars(words, keys, num_runs, n, table, seen)
             else:

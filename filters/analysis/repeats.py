@@ -19,7 +19,7 @@ _LINE_FEED = ord("\n")
 
 
 @kernel()
-def table_size(num_keys):  # type: ignore[no-untyped-def]
+def _table_size(num_keys):  # type: ignore[no-untyped-def]
     """Return a power of two that some keys fill by two thirds at most."""
     size = 16
     while 2 * size < 3 * num_keys:
@@ -28,7 +28,7 @@ def table_size(num_keys):  # type: ignore[no-untyped-def]
 
 
 @kernel(within=True)
-def emptied(room, size):  # type: ignore[no-untyped-def]
+def _emptied(room, size):  # type: ignore[no-untyped-def]
     """Return the first slots of a table of keys, emptied; an empty slot has the key 0."""
     table = room[:size]
     table[:] = np.uint64(0)
@@ -36,7 +36,7 @@ def emptied(room, size):  # type: ignore[no-untyped-def]
 
 
 @kernel(within=True)
-def find_slot(table, key):  # type: ignore[no-untyped-def]
+def _slot(table, key):  # type: ignore[no-untyped-def]
     """Return the slot of a key (all of whose bits are mixed): its own, or the empty one where it belongs."""
     mask = len(table) - 1
     slot = np.int64(key >> np.uint64(1)) & mask
@@ -59,7 +59,7 @@ def _duplicate_pieces(data, start, end, shortest_break, table, counts):  # type:
             breaks += 1
         if position == end or breaks >= shortest_break:
             key = as_key(value)
-            slot = find_slot(table, key)
+            slot = _slot(table, key)
             counts[0] += 1
             if table[slot] == key:
                 counts[1] += 1
@@ -85,7 +85,7 @@ def _top_run(words, first, end, n, table, seen_in):  # type: ignore[no-untyped-d
             key = join_hashes(key, words[word].hash)
             num_chars += words[word].num_chars
         key = as_key(key)
-        slot = find_slot(table, key)
+        slot = _slot(table, key)
         seen = seen_in[slot]
         if table[slot] == 0:
             table[slot] = key
@@ -117,7 +117,7 @@ def _repeated_runs(before, num_words, n, table):  # type: ignore[no-untyped-def]
         start, stop = before[word], before[word + n]
         value = hash_between(start.hash, stop.hash, np.int64(stop.num_bytes - start.num_bytes))
         key = as_key(value)
-        slot = find_slot(table, key)
+        slot = _slot(table, key)
         if table[slot] == key:
             num_chars += np.int64(stop.num_chars - start.num_chars)
             word += n
@@ -142,20 +142,20 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
         row[0] = count_characters(data, start, end)
         num_pieces = count_byte(data, start, end, _LINE_FEED) + 1
         first, last = first_word[text], first_word[text + 1]
-        piece_slots, word_slots = table_size(num_pieces), table_size(last - first)
+        piece_slots, word_slots = _table_size(num_pieces), _table_size(last - first)
         if max(piece_slots, word_slots) > len(room):
             room = np.empty(max(piece_slots, word_slots), np.uint64)
             seen = np.empty(len(room), _SEEN)
         trimmed = skip_space(data, start, end, index, pages)
         end_trimmed = trim_space(data, trimmed, end, index, pages)
-        _duplicate_pieces(data, trimmed, end_trimmed, 2, emptied(room, piece_slots), row[1:4])
-        _duplicate_pieces(data, start, end, 1, emptied(room, piece_slots), row[4:7])
+        _duplicate_pieces(data, trimmed, end_trimmed, 2, _emptied(room, piece_slots), row[1:4])
+        _duplicate_pieces(data, start, end, 1, _emptied(room, piece_slots), row[4:7])
         for number in range(len(top)):
-            row[7 + number] = _top_run(words, first, last, top[number], emptied(room, word_slots), seen)
+            row[7 + number] = _top_run(words, first, last, top[number], _emptied(room, word_slots), seen)
         if last - first >= len(before):
             before = np.empty(2 * (last - first), _BEFORE)
         _put_together(words, first, last, before)
         for number in range(len(repeated)):
-            table = emptied(room, word_slots)
+            table = _emptied(room, word_slots)
             row[7 + len(top) + number] = _repeated_runs(before, last - first, repeated[number], table)
     return counts
