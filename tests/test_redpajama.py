@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -89,6 +90,13 @@ def test_what_has_nothing_to_be_a_share_of() -> None:
     assert one(" \n")["word_count"] == 0
     assert one("!!!")["mean_word_length"] is None
     assert one("one")["unigram_entropy"] == one("a a a")["unigram_entropy"] == 0.0
+
+
+@pytest.mark.parametrize(
+    "text", ["word " * 40_000, "é\n " * 70_000 + "x" * 70_000, " " * 200_000, "x" * 200_000 + " y"]
+)
+def test_long_texts_are_normalized_in_pieces(text: str) -> None:
+    assert normalize(text) == unicodedata.normalize("NFD", " ".join(text.split()))
 
 
 def test_stop_words_of_another_language() -> None:

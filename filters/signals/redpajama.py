@@ -26,6 +26,7 @@ from headrace.filters.counts import defined_only, ratios
 from headrace.filters.utf8 import Utf8
 
 _PUNCTUATION = string.punctuation.encode()
+_PIECE_CHARS = 1 << 16
 _TOP, _REPEATED = (2, 3, 4), (5, 6, 7, 8, 9, 10)
 
 
@@ -111,8 +112,20 @@ class RedPajama:
 
 def normalize(text: str) -> str:
     """Return a text without ASCII punctuation, in lower case, its words one space apart, in the form NFD."""
-    bare = " ".join(text.encode().translate(None, _PUNCTUATION).decode().lower().split())
+    bare = _one_space_apart(text.encode().translate(None, _PUNCTUATION).decode().lower())
     return bare if bare.isascii() else unicodedata.normalize("NFD", bare)
+
+
+def _one_space_apart(text: str) -> str:
+    """Return the words of a text with one space between them, made of pieces so that never all are strings at once."""
+    pieces, start = [], 0
+    while start < len(text):
+        end = start + _PIECE_CHARS
+        while end < len(text) and not text[end].isspace():
+            end += 1
+        pieces.append(" ".join(text[start:end].split()))
+        start = end
+    return " ".join(filter(None, pieces))
 
 
 @cache
