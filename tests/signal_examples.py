@@ -74,6 +74,7 @@ def _perplexity(folder: Path) -> dict[str, Any]:
 
 
 OPTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "bad_words": _word_list,
     "classifier": _classifier,
     "onnx": _onnx,
     "perplexity": _perplexity,

@@ -1,7 +1,8 @@
 """FineWeb's own measures of lists and fragments (Penedo et al. 2024, arXiv:2406.17557, section 3.5).
 
 Computed as datatrove 0.10.1's `FineWebQualityFilter` does. The reference judges the text that C4's line removal
-leaves, so recipes measure this signal on the view `c4`.
+leaves, so recipes measure this signal on the view `c4`. With `unspaced = "null"` line breaks a word are null for texts
+in scripts without spaces (`filters.unspaced`); the reference measures them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.counts import ratios
+from headrace.filters.unspaced import Unspaced, null_where_unspaced, unspaced_resources
 from headrace.filters.words import word_resources
 
 
@@ -25,6 +27,7 @@ class FineWeb:
     version: ClassVar[int] = 1
 
     short_line_chars: int = 30
+    unspaced: Unspaced = "measure"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -39,7 +42,7 @@ class FineWeb:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the words."""
-        return word_resources()
+        return {**word_resources(), **unspaced_resources(self.unspaced)}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; of a text without lines only `num_lines` is defined."""
@@ -55,4 +58,5 @@ class FineWeb:
             ratios(repeated, np.where(defined, num_chars, 0)),
             ratios(num_breaks, np.where(defined, num_words, 0)),
         )
-        return dict(zip((column.name for column in self.columns), values, strict=True))
+        measured = dict(zip((column.name for column in self.columns), values, strict=True))
+        return null_where_unspaced(self.unspaced, batch, measured, ["new_line_ratio"])

@@ -2,7 +2,8 @@
 
 They are computed as datatrove 0.10.1's `GopherRepetitionFilter` and `GopherQualityFilter` compute them, which differ
 from the paper in places: a duplicate's characters are counted from its second occurrence on, and shares of characters
-are of the whole text while words leave out white space.
+are of the whole text while words leave out white space. With `unspaced = "null"` what rests on words is null for texts
+in scripts without spaces (`filters.unspaced`); the reference measures them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,15 @@ import numpy as np
 from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.counts import ratios
+from headrace.filters.unspaced import Unspaced, null_where_unspaced, unspaced_resources
 from headrace.filters.words import word_resources
 
 TOP_GRAMS = (2, 3, 4)
 DUPLICATE_GRAMS = (5, 6, 7, 8, 9, 10)
+OF_WORDS = (  # columns of `gopher_quality` that rest on words
+    *("num_words", "num_non_symbol_words", "mean_word_length", "hash_ratio", "ellipsis_ratio"),
+    *("alpha_word_frac", "num_stop_words"),
+)
 
 
 @register
@@ -28,6 +34,8 @@ class GopherRepetition:
 
     name: ClassVar[str] = "gopher_repetition"
     version: ClassVar[int] = 1
+
+    unspaced: Unspaced = "measure"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -44,7 +52,7 @@ class GopherRepetition:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the words."""
-        return word_resources()
+        return {**word_resources(), **unspaced_resources(self.unspaced)}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and shares; of the empty text only `num_chars` is defined, of few words no top n-gram."""
@@ -64,7 +72,8 @@ class GopherRepetition:
             ratios(line_chars, num_chars),
             *(ratios(c, np.where(num_words >= n, num_chars, 0)) for n, c in zip(shortest, run_chars, strict=True)),
         )
-        return dict(zip((column.name for column in self.columns), values, strict=True))
+        measured = dict(zip((column.name for column in self.columns), values, strict=True))
+        return null_where_unspaced(self.unspaced, batch, measured, [name for name in measured if "_gram_" in name])
 
 
 @register
@@ -76,6 +85,7 @@ class GopherQuality:
     version: ClassVar[int] = 1
 
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
+    unspaced: Unspaced = "measure"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -94,7 +104,7 @@ class GopherQuality:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the words."""
-        return word_resources()
+        return {**word_resources(), **unspaced_resources(self.unspaced)}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; a ratio to no words or no lines is undefined."""
@@ -114,7 +124,8 @@ class GopherQuality:
             ratios(words[3], words[0]),
             words[4].tolist(),
         )
-        return dict(zip((column.name for column in self.columns), values, strict=True))
+        measured = dict(zip((column.name for column in self.columns), values, strict=True))
+        return null_where_unspaced(self.unspaced, batch, measured, OF_WORDS)
 
 
 @cache
