@@ -73,7 +73,7 @@ def _special_rows(rule: Rule, columns: Mapping[str, Values]) -> Iterator[tuple[B
 
     for column, labels in (rule.by or {}).items():
         names, values = list(labels), as_array(columns[column])
-        if pa.types.is_null(values.type):
+        if pa.types.is_null(values.type) or not len(values):
             continue
         found = pc.index_in(values, pa.array(names).cast(values.type)).fill_null(-1).to_numpy()
         order = np.argsort(found, kind="stable")

@@ -58,6 +58,12 @@ def test_words_of_any_text(texts: list[str]) -> None:
     assert batch.words == words(batch)
 
 
+@pytest.mark.timeout(60)
+def test_doubtful_chunks_between_unusual_spaces_take_linear_time() -> None:
+    text = "9):\u3000你好\u3000" * 5_000
+    assert len(TextBatch([text], [""]).word_table.words) == 15_000
+
+
 def test_long_chunks_and_many_words_find_room() -> None:
     texts = ["(" * 5000 + "x-" * 5000, "a,b;" * 3000, "www.example.com/a " * 500, "é" * 3000 + "!" * 700]
     batch = TextBatch(texts, [""] * 4)

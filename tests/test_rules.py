@@ -249,3 +249,11 @@ def test_overrides_that_cannot_be_applied(text: str, complaint: str) -> None:
     rules = [rule(min=50), rule(max=100), parse_rule({"column": "s.y", "min": 1})]
     with pytest.raises(RuleError, match=complaint):
         override_rules(rules, [parse_rule_override(text)])
+
+
+def test_bounds_by_label_judge_no_rows() -> None:
+    import pyarrow as pa
+
+    rule = parse_rule({"column": "a.b", "min": 1, "by": {"s.l": {"x": {"max": 2}}}})
+    columns = {"a.b": pa.array([], pa.int64()), "s.l": pa.array([], pa.string())}
+    assert apply_rule(rule, columns).tolist() == []

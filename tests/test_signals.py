@@ -140,6 +140,12 @@ def test_c4_leaves_what_datatrove_leaves(text: str, terminal: bool, citations: b
     assert View.without(text, spans).text == document.text
 
 
+def test_c4_lets_words_be_of_any_length_where_asked() -> None:
+    text = "w" * 3000 + " and two more words.\n"
+    assert one(C4(), text)["num_lines_too_long_word"] == 1
+    assert one(C4(max_word_length=-1), text)["num_lines_too_long_word"] == 0
+
+
 def test_fineweb() -> None:
     values = one(FineWeb(), "A sentence that ends and is rather long.\nA menu\n\nA menu\n")
     assert values["num_lines"] == 3

@@ -20,6 +20,7 @@ from headrace.filters.analysis.affixes import (
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.hashing import append_byte, hash_between, join_hashes
 from headrace.filters.analysis.lexicon import LONGEST_EXCEPTION, PAIR, find_entry
+from headrace.filters.analysis.lines import begins_character
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
 
@@ -337,16 +338,24 @@ def replace_words(data, words, first_word, changes, lengths, index, pages):  # t
 
 
 @kernel()
-def chunk_start(data, start, position):  # type: ignore[no-untyped-def]
-    """Return where the chunk around a position begins, or a place before that: plain white space, or `start`."""
-    while position > start and data[position - 1] > _PLAIN_SPACE:
-        position -= 1
+def chunk_start(data, start, position, index, pages):  # type: ignore[no-untyped-def]
+    """Return where the chunk around a position begins: behind white space of any kind, or at `start`."""
+    while position > start:
+        before = position - 1
+        while before > start and not begins_character(data[before]):
+            before -= 1
+        if flags_of(decode(data, before)[0], index, pages) & _SPACE:
+            break
+        position = before
     return position
 
 
 @kernel()
-def chunk_end(data, position, end):  # type: ignore[no-untyped-def]
-    """Return where the chunk around a position ends, or a place behind that: plain white space, or `end`."""
-    while position < end and data[position] > _PLAIN_SPACE:
-        position += 1
+def chunk_end(data, position, end, index, pages):  # type: ignore[no-untyped-def]
+    """Return where the chunk around a position ends: before white space of any kind, or at `end`."""
+    while position < end:
+        code, length = decode(data, position)
+        if flags_of(code, index, pages) & _SPACE:
+            break
+        position += length
     return position

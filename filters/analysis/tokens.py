@@ -72,8 +72,8 @@ def _among_others(data: Uint8s, table: WordTable, start: int, end: int, first: i
     text = int(np.searchsorted(table.first, first, side="right")) - 1
     low, high = int(table.first[text]), int(table.first[text + 1]) - 1
     begin, stop = _start(table, low), int(table.words[high]["end"])
-    begin = chunk_start(data, begin, _start(table, max(first - _SURROUNDINGS, low)))
-    stop = chunk_end(data, int(table.words[min(last + _SURROUNDINGS, high)]["end"]), stop)
+    begin = chunk_start(data, begin, _start(table, max(first - _SURROUNDINGS, low)), *load_codepoints())
+    stop = chunk_end(data, int(table.words[min(last + _SURROUNDINGS, high)]["end"]), stop, *load_codepoints())
     before, after = decode(data, begin, start), decode(data, end, stop)
     chunk = decode(data, start, end)
     words = english_tokenizer().words_within(before + chunk + after, len(before), len(before) + len(chunk))

@@ -19,13 +19,17 @@ from headrace.filters.utf8 import Int64s, Uint8s, frozen
 from headrace.filters.words import word_resources
 
 FAULTS = ("too_long_word", "no_terminal_punct", "too_few_words", "javascript", "policy")
+_ANY_LENGTH = 1 << 62
 SPAN_KINDS = (*((label, None) for label in (*FAULTS, "citation", "white_space")), ("line_break", "\n"))
 
 
 @register
 @dataclass(frozen=True)
 class C4:
-    """Which lines C4 removes and why, and what it says about the page; the defaults are FineWeb's."""
+    """Which lines C4 removes and why, and what it says about the page; the defaults are FineWeb's.
+
+    A negative `max_word_length` lets words be of any length.
+    """
 
     name: ClassVar[str] = "c4"
     version: ClassVar[int] = 1
@@ -57,7 +61,8 @@ class C4:
         """Return spans, marks and counts; all are defined for every text."""
         from headrace.filters.analysis.c4_lines import clean_lines
 
-        options = (self.terminal_punct, self.min_words_per_line, self.max_word_length, self.citations)
+        longest = self.max_word_length if self.max_word_length >= 0 else _ANY_LENGTH
+        options = (self.terminal_punct, self.min_words_per_line, longest, self.citations)
         kinds = 2 * self.javascript + 4 * self.policy
         cleaned = clean_lines(*batch.utf8, *options, kinds, *load_codepoints())
         spans, first_span, counts, lines, first_line, cited = cleaned
