@@ -9,6 +9,7 @@ datatrove's four MinHash stages with ours.
 import gzip
 import json
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,7 +110,10 @@ def extract_texts(path: Path, limit: int | None = None) -> list[str]:
 
 def _extracted(path: Path) -> Iterator[str]:
     from fastwarc.warc import ArchiveIterator, WarcRecordType
-    from trafilatura import extract
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of proxies that urllib3 could use with another package
+        from trafilatura import extract
 
     with path.open("rb") as file:
         for record in ArchiveIterator(file, record_types=WarcRecordType.response):
