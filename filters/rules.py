@@ -62,6 +62,9 @@ class Bounds(BaseModel):
     def _check_bounds(self) -> Bounds:
         if (self.min is not None or self.max is not None) and self.in_ is not None:
             raise ValueError("give either bounds (min, max) or a list (in), and not both")
+        large = [value for value in self.in_ or () if isinstance(value, int) and not -(2**63) <= value < 2**63]
+        if large:
+            raise ValueError(f"in: {large[0]} is no number that a column can hold (64 bits)")
         if self.min_open > (self.min is not None) or self.max_open > (self.max is not None):
             raise ValueError("min_open and max_open open a bound that is given; here it is not")
         if self.min is not None and self.max is not None:
@@ -137,7 +140,7 @@ class Rule(Bounds):
     @model_validator(mode="after")
     def _check_decides(self) -> Rule:
         if self.unbounded and self.by is None:
-            raise ValueError("give either bounds (min, max) or a list (in), and not both")
+            raise ValueError("it allows everything; give bounds (min, max) or a list (in)")
         return self
 
     @property

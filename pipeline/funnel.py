@@ -98,6 +98,13 @@ class Change:
     now_dropped: tuple[Moved, ...]
 
 
+NOTES = {
+    "threshold": "a step `best` keeps its old threshold here; a build finds it anew among the documents that are left",
+    "minhash": "near-duplicates count like all others here; a build finds them among the documents that are left",
+}
+"""What a changed rule would change besides, by stage, and only a build can tell."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the rules on the way to an artifact do, and what they would do if some were changed."""
@@ -107,6 +114,7 @@ class Answer:
     documents: int
     funnel: Funnel
     changed: Change | None
+    notes: tuple[str, ...] = ()
 
 
 def ask_rules(
@@ -142,6 +150,7 @@ def ask_rules(
         documents=count.documents,
         funnel=count.before.funnel(asked),
         changed=count.change() if sets else None,
+        notes=tuple(NOTES[stage] for stage in dict.fromkeys(item.stage for item in chain) if sets and stage in NOTES),
     )
 
 

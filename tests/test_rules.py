@@ -18,7 +18,7 @@ def rule(**keys: Any) -> Rule:
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        ({}, "either bounds"),
+        ({}, "it allows everything"),
         ({"min": 1, "in": ["a"]}, "not both"),
         ({"min": 2, "max": 1}, r"min \(2.0\) is above max"),
         ({"min": 1, "max": 1, "max_open": True}, "empty"),
@@ -241,7 +241,7 @@ def test_the_view_may_be_left_out_where_one_is_judged() -> None:
     [
         ("s.z.min=1", r"no rule judges 's.z' \(did you mean"),
         ("s.x.on_null=keep", "2 rules judge"),
-        ("s.y.min=none", "either bounds"),
+        ("s.y.min=none", "it allows everything"),
         ("s.y.min=true", "valid number"),
     ],
 )
@@ -257,3 +257,8 @@ def test_bounds_by_label_judge_no_rows() -> None:
     rule = parse_rule({"column": "a.b", "min": 1, "by": {"s.l": {"x": {"max": 2}}}})
     columns = {"a.b": pa.array([], pa.int64()), "s.l": pa.array([], pa.string())}
     assert apply_rule(rule, columns).tolist() == []
+
+
+def test_lists_hold_what_columns_can_hold() -> None:
+    with pytest.raises(RuleError, match="99999999999999999999 is no number that a column can hold"):
+        parse_rule({"column": "a.b", "in": [99999999999999999999]})

@@ -21,7 +21,9 @@ Name = Annotated[str, typer.Option(help="What the classifier is called: lower-ca
 Where = Annotated[str, typer.Option(metavar="COLUMN=VALUE,...", help="Of these files only rows with such a value.")]
 TextColumn = Annotated[str, typer.Option(help="Where the text of JSON lines, Parquet and CSV is.")]
 Normalize = Annotated[str, typer.Option(help="`lines`: the text as it is; `words`: lower case, signs set apart.")]
-HeldOut = Annotated[float, typer.Option(help="Share of the texts, chosen by hash, to measure on.")]
+HeldOut = Annotated[
+    float, typer.Option(min=0.0001, max=0.9999, help="Share of the texts, chosen by hash, to measure on.")
+]
 
 
 def classifier_train(

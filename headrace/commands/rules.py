@@ -47,6 +47,8 @@ def _show(answer: "Answer", console: Console) -> None:
         console.print("\nwith the changed rules", style="bold")
         console.print(table(CHANGED, list(_changed_rows(answer.changed.funnel, answer.funnel))))
         _show_moved(answer.changed, console)
+    for note in answer.notes:
+        console.print(f"\nnote: {note}")
 
 
 def _rows(funnel: "Funnel") -> Iterator[tuple[Any, ...]]:
