@@ -6,7 +6,6 @@ classes are those of the Python that runs this; they are shipped so that every o
 
 import json
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headrace.filters.analysis.codepoints import Flag
+from benchmarks.code_table import flags_of_all, write_table
+from headrace.filters.analysis.codepoints import TABLE, Flag
 from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL, TERMINAL_PUNCTUATION
 
 DATA = Path(__file__).parents[1] / "filters" / "data"
-_PAGE = 256
 _BREAKS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
 Test = Callable[[str], Any]
 
@@ -105,15 +104,9 @@ def inert(flags: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
 
 def main() -> None:
     """Write the table."""
-    flags = np.zeros(sys.maxunicode + 1, dtype=np.uint32)
-    for flag, test in tests().items():
-        members = [code for code in range(sys.maxunicode + 1) if test(chr(code))]
-        flags[members] |= int(flag)
+    flags = flags_of_all(tests(), np.uint32)
     flags[inert(flags)] |= int(Flag.INERT)
-    pages, index = np.unique(flags.reshape(-1, _PAGE), axis=0, return_inverse=True)
-    path = DATA / "codepoints.npz"
-    np.savez_compressed(path, pages=pages.ravel(), page_of=index.astype(np.uint16).ravel())
-    print(f"{path}: {len(pages)} pages, {path.stat().st_size:,} bytes, Unicode {unicodedata.unidata_version}")
+    write_table(TABLE, flags)
 
 
 if __name__ == "__main__":

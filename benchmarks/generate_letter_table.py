@@ -4,17 +4,13 @@ Run as `python -m benchmarks.generate_letter_table`. Unicode's classes are those
 shipped so that every other Python counts the same.
 """
 
-import sys
 import unicodedata
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from headrace.filters.analysis.letters import UNSPACED_BLOCKS, Letter
-
-OUTPUT = Path(__file__).parents[1] / "filters" / "data" / "letters.npz"
-_PAGE = 256
+from benchmarks.code_table import flags_of_all, write_table
+from headrace.filters.analysis.letters import TABLE, UNSPACED_BLOCKS, Letter
 
 
 def is_unspaced(character: str) -> bool:
@@ -34,15 +30,5 @@ TESTS: dict[Letter, Callable[[str], bool]] = {
 }
 
 
-def main() -> None:
-    """Write the table."""
-    flags = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
-    for flag, test in TESTS.items():
-        flags[[code for code in range(sys.maxunicode + 1) if test(chr(code))]] |= int(flag)
-    pages, index = np.unique(flags.reshape(-1, _PAGE), axis=0, return_inverse=True)
-    np.savez_compressed(OUTPUT, pages=pages.ravel(), page_of=index.astype(np.uint16).ravel())
-    print(f"{OUTPUT}: {len(pages)} pages, {OUTPUT.stat().st_size:,} bytes, Unicode {unicodedata.unidata_version}")
-
-
 if __name__ == "__main__":
-    main()
+    write_table(TABLE, flags_of_all(TESTS, np.uint8))

@@ -1,7 +1,8 @@
-"""How much memory do signals take? `python -m benchmarks.signal_memory FILE.txt[.gz]... [--megabytes 50] [--json]`.
+"""How much memory do signals take? `python -m benchmarks.signal_memory (FILE.txt[.gz]... | --of TEXT) [--json]`.
 
-One document, made of the given texts over and over, is measured by signal after signal in one process, as a worker does
-whose recipe names them all. The peak is that of the whole process: interpreter, libraries, the document and all.
+One document of `--megabytes` (50), made of the given texts, or of TEXT, over and over, is measured by signal after
+signal in one process, as a worker does whose recipe names them all. The peak is that of the whole process:
+interpreter, libraries, the document and all.
 """
 
 import gzip
@@ -25,10 +26,14 @@ from headrace.pipeline.views import Views, make_signal
 REQUIRED_MEBIBYTES = 1024
 
 
-def make_document(paths: Sequence[Path], num_bytes: int) -> pa.Array:
+def read_texts(paths: Sequence[Path]) -> bytes:
+    """Return the texts of files, one after the other."""
+    texts = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in paths)
+    return b"\n".join(texts)
+
+
+def make_document(once: bytes, num_bytes: int) -> pa.Array:
     """Return a column with one text of about that size."""
-    texts = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in paths]
-    once = b"\n".join(texts)
     data = (once * (num_bytes // len(once) + 1))[:num_bytes].decode(errors="ignore").encode()
     offsets = np.array([0, len(data)], np.int32).tobytes()
     return pa.StringArray.from_buffers(1, pa.py_buffer(offsets), pa.py_buffer(data))
@@ -58,11 +63,15 @@ def measure_all(document: pa.Array) -> Iterator[dict[str, Any]]:
 def main(arguments: Sequence[str]) -> None:
     """Print the peak after each signal."""
     parser = ArgumentParser(prog="python -m benchmarks.signal_memory")
-    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--of", default="", help="a text to repeat, instead of files")
     parser.add_argument("--megabytes", type=int, default=50)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    document = make_document(options.files, options.megabytes * 1_000_000)
+    once = options.of.encode() or read_texts(options.files)
+    if not once:
+        parser.error("name files, or a text with --of")
+    document = make_document(once, options.megabytes * 1_000_000)
     rows = list(measure_all(document))
     if options.json:
         print(json.dumps(rows))

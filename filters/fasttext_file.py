@@ -1,6 +1,7 @@
 """What a fastText model file holds (Joulin et al. 2016, arXiv:1607.01759; Bojanowski et al. 2017, arXiv:1607.04606).
 
-Reads the format of versions 11 and 12 as `fasttext` 0.9 writes it, `.bin` and `.ftz`. A quantized matrix (Joulin et al.
+Reads the format of versions 11 and 12 as `fasttext` 0.9 writes it, `.bin` and `.ftz`. Every number that says where to
+look is checked against what is there, since kernels look without asking. A quantized matrix (Joulin et al.
 2016, arXiv:1612.03651) becomes a dense one of the same float32 values; a large dense one stays a view of the mapped
 file, so that workers share its pages.
 """
@@ -25,6 +26,8 @@ _MAGIC = 793712314
 _VERSIONS = (11, 12)
 _SUPERVISED = 3
 _CENTROIDS = 256
+NO_COUNT = 10**15  # what `fasttext` takes for the count of what is not in its tree yet
+_LONGEST_GRAM = 64  # characters; real models have up to six
 _MAPPED_BYTES = 64 << 20  # smaller matrices are copied to an aligned place, for which kernels are compiled already
 
 
@@ -97,7 +100,7 @@ def _read(file: _Cursor) -> FastTextFile:
     magic, version = file.values("ii")
     if magic != _MAGIC or version not in _VERSIONS:
         raise ValueError(f"it begins with {magic}, {version}, not with {_MAGIC}, {_VERSIONS[-1]}")
-    _dim, _ws, _epoch, _min_count, _neg, word_ngrams, loss, kind, buckets, min_n, max_n, _rate, _t = file.values("12id")
+    dim, _ws, _epoch, _min_count, _neg, word_ngrams, loss, kind, buckets, min_n, max_n, _rate, _t = file.values("12id")
     if kind != _SUPERVISED or loss not in (HIERARCHICAL_SOFTMAX, SOFTMAX):
         raise ValueError(f"its kind {kind} and loss {loss} are not those of a classifier with a softmax (3 and 1 or 3)")
     num_entries, num_words, num_labels, _tokens, num_pruned = file.values("iiiqq")
@@ -105,15 +108,23 @@ def _read(file: _Cursor) -> FastTextFile:
         max_n = 0  # such files counted n-grams of characters for a classifier that had none
     entries = [(file.word(), *file.values("qb")) for _ in range(num_entries)]
     words, labels = entries[:num_words], entries[num_words:]
-    if len(labels) != num_labels:
+    if len(labels) != num_labels or not labels:
         raise ValueError(f"it has {num_entries} entries, not {num_words} words and {num_labels} labels")
+    counts = [count for _, count, _ in labels]
+    if min(min_n, max_n, word_ngrams, buckets, *counts) < 0 or max_n > _LONGEST_GRAM or max(counts) >= NO_COUNT:
+        raise ValueError("a size or count in its head cannot be")
     pairs = file.array("<i4", 2 * max(0, num_pruned)).reshape(-1, 2)
+    if len(pairs) and (pairs.min() < 0 or pairs[:, 0].max() >= buckets or pairs[:, 1].max() >= num_pruned):
+        raise ValueError("an n-gram has a row that is not there")
     inputs = _read_matrix(file, *file.values("?"))
     outputs = _read_matrix(file, *file.values("?"))
+    num_rows = num_words + (buckets if num_pruned < 0 else num_pruned)
+    if inputs.shape != (num_rows, dim) or outputs.shape != (num_labels, dim):
+        raise ValueError(f"its matrices are of shape {inputs.shape} and {outputs.shape}, its head says otherwise")
     return FastTextFile(
         words=[word for word, _, _ in words],
         labels=[label.decode().removeprefix(LABEL_PREFIX) for label, _, _ in labels],
-        label_counts=[count for _, count, _ in labels],
+        label_counts=counts,
         min_n=min_n,
         max_n=max_n,
         word_ngrams=word_ngrams,

@@ -5,8 +5,8 @@ those of its n-grams of characters between `<` and `>`; the hidden vector is the
 over bytes as signed numbers.
 
 N-grams are looked up once for each different word of a call; the rows are still added one by one in the order of the
-text, so that the sums are those of a text alone. Of words that are longer than
-`LONG_WORD`, whose rows would fill the memory, the rows are looked up where they are added.
+text, so that the sums are those of a text alone. Of words that are longer than `LONG_WORD`, whose rows would fill the
+memory, the rows are looked up where they are added.
 """
 
 from typing import Any, NamedTuple

@@ -5,7 +5,6 @@ to the last bits of float32, at several times its speed. Two of its habits are k
 words that begin with `__label__` count for nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from headrace.filters.fasttext_file import HIERARCHICAL_SOFTMAX, FastTextFile, Float32s, Int32s, read_model
+from headrace.filters.fasttext_file import HIERARCHICAL_SOFTMAX, NO_COUNT, FastTextFile, Float32s, Int32s, read_model
 from headrace.filters.models import ModelFileError
+from headrace.filters.utf8 import Utf8
 
 if TYPE_CHECKING:
     from headrace.filters.fasttext_kernel import Tables
@@ -46,16 +46,13 @@ class FastTextModel:
             )
         return self.labels.index(label)
 
-    def probabilities(self, texts: Sequence[str]) -> tuple[Float32s, npt.NDArray[np.bool_]]:
+    def probabilities(self, texts: Utf8) -> tuple[Float32s, npt.NDArray[np.bool_]]:
         """Return the probability of each label for each text, and which texts the model can say anything about."""
         from headrace.filters.fasttext_kernel import hidden_vectors
         from headrace.filters.fasttext_outputs import softmax_probabilities, tree_probabilities
 
         file = self.file
-        encoded = [text.encode(errors="replace") for text in texts]
-        bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        data = np.frombuffer(b"".join(encoded) or b" ", np.uint8)
-        hidden, counts = hidden_vectors(data, bounds, self.tables)
+        hidden, counts = hidden_vectors(*texts, self.tables)
         if file.loss == HIERARCHICAL_SOFTMAX:
             return tree_probabilities(hidden, file.outputs, *huffman_tree(tuple(file.label_counts))), counts > 0
         return softmax_probabilities(hidden, file.outputs), counts > 0
@@ -92,7 +89,7 @@ def load_model(path: Path) -> FastTextModel:
 def huffman_tree(counts: tuple[int, ...]) -> tuple[Int32s, Int32s]:
     """Return the children of the inner nodes of fastText's tree over labels, whose counts never rise."""
     num_labels = len(counts)
-    weights = [*counts, *([10**15] * (num_labels - 1))]
+    weights = [*counts, *([NO_COUNT] * (num_labels - 1))]
     children: list[tuple[int, int]] = []
     leaf, node = num_labels - 1, num_labels
     for inner in range(num_labels, 2 * num_labels - 1):

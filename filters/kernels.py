@@ -34,16 +34,16 @@ def _folder_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def kernel(*, inline: bool = False, within: bool = False) -> Any:
+def kernel(*, within: bool = False) -> Any:
     """Return a decorator that compiles a function when it is first called; integers wrap around, floats are IEEE's.
 
     A kernel is compiled for each combination of types that it is called with, and a literal 0 is another type than a
     number; so counters that go to other kernels begin as np.int64(0), which halves the time that compiling takes.
-    `inline` makes its code part of its callers' before types are known, `within` when they are compiled.
+    With `within` its code becomes part of its callers': for what is small and called for each byte or word.
     """
 
     def compile_lazily(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(inline="always" if inline else "never", forceinline=within)(function)
+        dispatcher: Any = njit(forceinline=within)(function)
         dispatcher._cache = _FolderCache(function)
         return dispatcher
 

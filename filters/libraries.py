@@ -7,15 +7,20 @@ class MissingLibraryError(Exception):
     """A measurement was asked for whose library is not installed; the message says what to install."""
 
 
-def library_version(distribution: str, extra: str, purpose: str) -> str:
+def library_version(*distributions: str, extra: str, purpose: str) -> str:
     """Return the installed version of an optional library; it belongs in the resources of what uses it.
 
+    Of several distributions of one module the first that is installed counts, and is named before the version.
+
     Raises:
-        MissingLibraryError: it is not installed; the message names `purpose` and the extra.
+        MissingLibraryError: none is installed; the message names `purpose` and the extra.
     """
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        raise MissingLibraryError(
-            f"{purpose} needs {distribution}, which is not installed here; pip install 'headrace[{extra}]'"
-        ) from None
+    for distribution in distributions:
+        try:
+            found = version(distribution)
+        except PackageNotFoundError:
+            continue
+        return found if len(distributions) == 1 else f"{distribution} {found}"
+    raise MissingLibraryError(
+        f"{purpose} needs {distributions[0]}, which is not installed here; pip install 'headrace[{extra}]'"
+    )

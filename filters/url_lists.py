@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, cast
 
 from headrace.filters.hash_sets import Hashes, open_set
-from headrace.filters.models import ModelFileError
+from headrace.filters.models import ModelFileError, digest_of
 from headrace.filters.rules import near_miss
 
 KINDS = ("domain", "url", "word", "soft_word", "subword")
@@ -123,17 +123,9 @@ def _assets_folder() -> Path:
 
 def _digest(path: Path) -> str:
     try:
-        status = path.stat()
-        return _digest_of(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise UrlListError(f"list {path}: cannot be read: {error.strerror}") from None
-
-
-@cache
-def _digest_of(path: Path, num_bytes: int, mtime_ns: int) -> str:
-    """Return the sha256 of a file; size and time of change only tell one state of it from the next."""
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return digest_of(path)
+    except ModelFileError as error:
+        raise UrlListError(f"list {error}") from None
 
 
 @cache

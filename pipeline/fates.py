@@ -15,14 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from headrace.pipeline.inspect import NOTHING_LEFT
+from headrace.pipeline.inspect import DECIDING, NOTHING_LEFT
 from headrace.pipeline.rows import read_row
 from headrace.pipeline.rule_values import Failed, RuleValues
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
 
-DECIDING = ("adopt", "rules")
 NOT_IN_INPUT = "not_in_the_input"
 
 ID = pa.binary(16)

@@ -10,7 +10,7 @@ from headrace.pipeline.errors import InputError
 from headrace.pipeline.rows import read_row
 from headrace.pipeline.schema import Manifest, Upstream
 from headrace.pipeline.store import MANIFEST, Store
-from headrace.pipeline.tables import read_columns, read_schema, same_rows
+from headrace.pipeline.tables import read_aligned, read_schema
 from headrace.pipeline.views import roles_of_columns
 
 Value = int | float | bool | str | None
@@ -52,10 +52,7 @@ class SideTables:
         """
         found: dict[str, pa.ChunkedArray] = {}
         for table, columns in self._tables(names):
-            path = self.store.part_path(table, part)
-            values = read_columns(path, ["doc_id", *columns])
-            same_rows(doc_ids, values.column("doc_id"), path)
-            found |= {name: values.column(name) for name in columns}
+            found |= read_aligned(self.store.part_path(table, part), columns, doc_ids)
         return found
 
     def row(self, names: Sequence[str], part: int, row: int) -> dict[str, Value]:

@@ -177,6 +177,13 @@ def same_rows(expected: Sequence[str], found: Sequence[str], path: Path) -> None
     raise IntegrityError(f"{path}: {len(found)} rows stand beside {len(expected)} documents")
 
 
+def read_aligned(path: Path, names: Sequence[str], doc_ids: pa.ChunkedArray) -> Mapping[str, pa.ChunkedArray]:
+    """Return columns of a table that must hold these documents; raises IntegrityError where it holds others."""
+    table = read_columns(path, ["doc_id", *names])
+    same_rows(doc_ids, table.column("doc_id"), path)
+    return {name: table.column(name) for name in names}
+
+
 def read_schema(path: Path) -> pa.Schema:
     """Return the schema of a table as it was declared, without the file's metadata."""
     return pq.read_schema(path).remove_metadata()

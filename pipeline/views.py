@@ -106,7 +106,7 @@ class Views:
 
         first_span, values = list_parts(removals)
         starts, ends = (values.field(name).to_numpy(zero_copy_only=False) for name in ("start", "end"))
-        if not are_in_order(starts, ends, first_span, utf8.offsets):
+        if not are_in_order(*utf8, starts, ends, first_span):
             return Utf8.of([view.text for view in self._views])
         replacements = utf8_of(values.field("replacement").fill_null(""))
         return Utf8(*apply_in_order(*utf8, starts, ends, first_span, *replacements))

@@ -1,6 +1,7 @@
 """Kernels over UTF-8 count what plain Python counts, and cut words as the reference does."""
 
 import random
+import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ from headrace.filters.analysis.codepoints import Flag, load_codepoints
 from headrace.filters.analysis.hashing import append_byte, hash_between, hash_bytes
 from headrace.filters.contract import TextBatch
 from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL, TERMINAL_PUNCTUATION
+from headrace.filters.signals.c4 import C4
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import DUPLICATE_GRAMS, TOP_GRAMS, GopherQuality, GopherRepetition
 from headrace.filters.spans import Span, View
 from headrace.filters.utf8 import Utf8, decode
-from headrace.filters.words import english_tokenizer
+from headrace.filters.words import count_sentences, english_tokenizer
 from headrace.pipeline.schema import SPANS
 from headrace.pipeline.views import Views
 from tests.plain_repetition import count_duplicates, repeated_gram_chars, top_gram_chars
@@ -105,8 +107,6 @@ def test_hashes_of_pieces_follow_from_those_of_prefixes(data: bytes, cut: int) -
 
 
 def repetition(text: str) -> dict[str, Any]:
-    import re
-
     if not text:
         return dict.fromkeys([column.name for column in GopherRepetition().columns]) | {"num_chars": 0}
     tokens = english_tokenizer().words(text)
@@ -209,6 +209,32 @@ def test_views_of_a_batch_are_those_of_each_text(pairs: list[tuple[str, list[Spa
     rows = [[span._asdict() for span in spans] for _, spans in pairs]
     views = Views(column, pa.nulls(len(column), pa.string()), pa.array(rows, SPANS)[skipped:])
     assert list(views.batch.texts) == [View.without(text, spans).text for text, spans in pairs[skipped:]]
+
+
+@pytest.mark.parametrize("edges", [(0, 2), (2, 3), (1, 9), (-1, 1)])
+def test_spans_of_half_characters_and_of_nothing_make_no_view(edges: tuple[int, int]) -> None:
+    """A view is valid UTF-8, which kernels rely on: what would cut a character in two is an error, as for one text."""
+    spans = pa.array([[Span(*edges, "label")._asdict()]], SPANS)
+    with pytest.raises(ValueError, match=r"span|codec"):
+        Views(pa.array(["aé🍷"]), pa.nulls(1, pa.string()), spans)
+
+
+sentence_parts = st.lists(
+    st.sampled_from(["One", "two.", "U.S.", "It", 'said."', "no?!", "...", ")", "[1]", "[22] ", "  ", "\u3000", "\n"]),
+    max_size=50,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(sentence_parts.map(" ".join), min_size=1, max_size=3))
+@example(["Foo bar baz.  [1]", "a b c. \u3000[1] d e f. g"])
+def test_sentences_of_kept_lines_are_those_of_the_reference(texts: list[str]) -> None:
+    """Each kept line is cut for itself, after citations have gone and before the whole is stripped."""
+    found = C4(javascript=False, policy=False).measure(TextBatch(texts, [""] * len(texts)))["num_sentences"]
+    for row, text in enumerate(texts):
+        lines = [line.strip() for line in text.splitlines()]
+        kept = [re.sub(r"\[\d*]", "", line) for line in lines if len(line.split()) >= 3]
+        assert found[row] == sum(count_sentences(line) for line in kept)
 
 
 def test_every_kind_of_word_is_met_in_prose() -> None:

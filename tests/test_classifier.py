@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from headrace.filters.fasttext_models import load_model
 from headrace.filters.one_line import one_line
+from headrace.filters.utf8 import Utf8
 from headrace.pipeline.binary_metrics import Counted, evaluate
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.labelled_texts import Choice, read_texts
@@ -207,5 +208,7 @@ def test_toxicity_of_labelled_tweets(real_data: Path, tmp_path: Path) -> None:
     assert held["average_precision"] > 0.98
     assert held["best_f1"]["f1"] > 0.95
     assert held["expected_calibration_error"] < 0.05
-    found, _ = load_model(Path(ran.json["model"])).probabilities([one_line("What a lovely day it is!", "words")])
+    found, _ = load_model(Path(ran.json["model"])).probabilities(
+        Utf8.of([one_line("What a lovely day it is!", "words")])
+    )
     assert found.shape == (1, 2)

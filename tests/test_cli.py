@@ -18,26 +18,9 @@ from headrace.commands import COMMANDS
 from headrace.console import KEPT
 from headrace.quiet import interrupts_kept
 from tests.commands import HEADRACE, build_words, headrace, small_crawl, spawn
-from tests.making import article, page
+from tests.making import RUN_FILE, article, page
 
-RUN = """
-[run]
-name = "tiny"
-steps = 3
-
-[data]
-corpora = [{{ tokens = "{tokens}" }}]
-sequence_length = 32
-global_batch = 2
-
-[model]
-num_layers = 1
-width = 16
-num_heads = 2
-
-[checkpoint]
-every = 2
-"""
+RUN = RUN_FILE.replace('"x"', '"tiny"').replace("steps = 2", "steps = 3") + "[checkpoint]\nevery = 2\n"
 
 
 @pytest.fixture(scope="module")

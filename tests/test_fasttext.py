@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.filters.fasttext_kernel import LONG_WORD
 from headrace.filters.fasttext_models import IMPOSSIBLE, FastTextModel, huffman_tree, load_model
 from headrace.filters.models import ModelFileError
+from headrace.filters.utf8 import Utf8
 from tests.making import article
 from tests.signal_examples import train_fasttext
 
@@ -75,7 +76,7 @@ def trained(folder: Path, kind: str) -> tuple[Path, Any]:
 
 
 def assert_same(model: FastTextModel, library: Any, texts: list[str]) -> None:
-    found, defined = model.probabilities(texts)
+    found, defined = model.probabilities(Utf8.of(texts))
     for text, row, is_defined in zip(texts, found.tolist(), defined.tolist(), strict=True):
         line = text.replace("\n", " ") + "\n"
         expected = {label.removeprefix("__label__"): p for p, label in library.f.predict(line, -1, 0.0, "strict")}
@@ -107,9 +108,9 @@ def test_any_text_is_read_as_the_library_reads_it(folder: Path, kind: str, texts
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_text_is_the_same_alone_and_among_others(folder: Path, kind: str) -> None:
     model = load_model(trained(folder, kind)[0])
-    together, _ = model.probabilities(TEXTS)
+    together, _ = model.probabilities(Utf8.of(TEXTS))
     for number, text in enumerate(TEXTS):
-        assert np.array_equal(model.probabilities([text])[0][0], together[number])
+        assert np.array_equal(model.probabilities(Utf8.of([text]))[0][0], together[number])
 
 
 def test_a_file_cut_short_is_refused(folder: Path) -> None:
@@ -120,6 +121,26 @@ def test_a_file_cut_short_is_refused(folder: Path) -> None:
         short.write_bytes(data[:size])
         with pytest.raises(ModelFileError, match="is no fastText model, or not all of one"):
             load_model(short)
+
+
+@pytest.mark.parametrize("kind", ["bigrams", "pruned"])
+def test_a_file_with_a_changed_byte_is_refused_or_read_within_its_bounds(folder: Path, kind: str) -> None:
+    """Kernels look where the file says, so a number in its head or dictionary must not point outside of it."""
+    path, _ = trained(folder, kind)
+    data, changed = path.read_bytes(), folder / f"changed-{kind}.bin"
+    drawn = random.Random(5)
+    refused = 0
+    for number in range(150):
+        place = drawn.randrange(8, 4000)
+        changed.write_bytes(data[:place] + bytes([data[place] ^ (1 << drawn.randrange(8))]) + data[place + 1 :])
+        load_model.cache_clear()
+        try:
+            found, _ = load_model(changed).probabilities(Utf8.of(TEXTS))
+        except ModelFileError:
+            refused += 1
+            continue
+        assert len(found) == len(TEXTS), number
+    assert 0 < refused < 150
 
 
 def test_a_model_that_is_no_classifier_is_refused(folder: Path) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from headrace.filters.contract import TextBatch
 from headrace.filters.laws import check_signal
+from headrace.filters.libraries import MissingLibraryError, library_version
 from headrace.filters.models import ModelFileError
 from headrace.filters.signals import perplexity
 from headrace.filters.signals.perplexity import Perplexity, Scored, normalize, score_sentences
@@ -108,8 +109,8 @@ def test_a_recipe_must_name_the_model() -> None:
 
 
 def test_a_missing_library_says_how_to_get_it() -> None:
-    with pytest.raises(ModelFileError, match=r"needs no-such-thing, .* pip install 'headrace\[perplexity\]'"):
-        perplexity._library("no-such-thing")
+    with pytest.raises(MissingLibraryError, match=r"needs no-such-thing, .* pip install 'headrace\[perplexity\]'"):
+        library_version("no-such-thing", "nor-this", extra="perplexity", purpose="signal 'perplexity'")
 
 
 @pytest.mark.timeout(60)

@@ -10,6 +10,7 @@ import pytest
 from headrace.filters import laws
 from headrace.filters.contract import Column, Signal, TextBatch, signal_classes
 from headrace.filters.laws import LAWS, PARTS, LawError, check_hostile, check_other_process_for, check_signal
+from headrace.filters.libraries import MissingLibraryError
 from headrace.filters.models import ModelFileError
 from headrace.filters.plugins import PluginError
 from headrace.pipeline.errors import RecipeError
@@ -48,7 +49,7 @@ def usable(signal: Signal) -> Any:
     """Return the signal as a parameter of a test, to be skipped aloud where a file that it needs is not here."""
     try:
         signal.resources()
-    except (ModelFileError, PluginError, RecipeError) as error:
+    except (MissingLibraryError, ModelFileError, PluginError, RecipeError) as error:
         reason = str(error).splitlines()[0]
         return pytest.param(signal, marks=pytest.mark.skip(reason=reason), id=signal.name)
     return pytest.param(signal, id=signal.name)

@@ -12,7 +12,8 @@ from headrace.filters.analysis.hashing import append_byte, as_key, join_hashes
 from headrace.filters.analysis.letters import Letter
 from headrace.filters.analysis.lexicon import find_entry
 from headrace.filters.analysis.lines import begins_character, count_byte, ends_with_ellipsis
-from headrace.filters.analysis.repeats import _emptied, _slot, _table_size
+from headrace.filters.analysis.matching import stands_exactly
+from headrace.filters.analysis.seen import emptied, slot_of, table_size
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
 
@@ -126,10 +127,7 @@ def _cut(data, start, end, words, row, index, pages):  # type: ignore[no-untyped
         words[count].hash, words[count].num_chars = value, num_chars
         row[WORD_CHARS] += np.int64(num_chars)
         if position - begin == len(_JAVASCRIPT):
-            same = True
-            for offset in range(len(_JAVASCRIPT)):
-                same &= data[begin + offset] == _JAVASCRIPT[offset]
-            row[JAVASCRIPT] += same
+            row[JAVASCRIPT] += stands_exactly(data, begin, position, _JAVASCRIPT)
         count += 1
         position += 1
     return count
@@ -145,7 +143,7 @@ def _count_distinct(keys, num_words, table, seen, of_count):  # type: ignore[no-
     distinct, largest = 0, np.int64(0)
     for number in range(num_words):
         key = as_key(keys[number])
-        slot = _slot(table, key)
+        slot = slot_of(table, key)
         if table[slot] == 0:
             table[slot], seen[slot].count = key, np.uint32(0)
             distinct += 1
@@ -169,7 +167,7 @@ def _top_chars(words, keys, num_runs, n, table, seen):  # type: ignore[no-untype
     best_count, best_first = np.int64(1), np.int64(0)
     for start in range(num_runs):
         key = as_key(keys[start])
-        slot = _slot(table, key)
+        slot = slot_of(table, key)
         if table[slot] == 0:
             table[slot], seen[slot].count, seen[slot].first = key, np.uint32(0), start
         seen[slot].count += np.uint32(1)
@@ -190,7 +188,7 @@ def _repeated_chars(words, keys, num_runs, n, table, seen, covered):  # type: ig
     found = False
     for start in range(num_runs):
         key = as_key(keys[start])
-        slot = _slot(table, key)
+        slot = slot_of(table, key)
         if table[slot] == 0:
             table[slot], seen[slot].first = key, start
             continue
@@ -228,19 +226,19 @@ def count_normalized(data, offsets, index, pages):  # type: ignore[no-untyped-de
         row[NORMAL_WORDS] = num_words
         if num_words == 0:
             continue
-        slots = _table_size(num_words)
+        slots = table_size(num_words)
         if slots > len(room):
             room, seen = np.empty(slots, np.uint64), np.empty(slots, _SEEN)
         for number in range(num_words):
             keys[number], covered[number] = words[number].hash, 0
-        row[DISTINCT], entropies[text] = _count_distinct(keys, num_words, _emptied(room, slots), seen, of_count)
+        row[DISTINCT], entropies[text] = _count_distinct(keys, num_words, emptied(room, slots), seen, of_count)
         for n in range(2, 11):
             num_runs = num_words - n + 1
             if num_runs < 2:
                 break
             for number in range(num_runs):
                 keys[number] = join_hashes(keys[number], words[number + n - 1].hash)
-            table = _emptied(room, slots)
+            table = emptied(room, slots)
             if n < 5:
                 row[FIRST_RUN + n - 2] = _top_chars(words, keys, num_runs, n, table, seen)
             else:

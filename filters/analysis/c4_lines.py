@@ -7,7 +7,9 @@ would go, `kept` what stays; the spans are the tiles outside what is kept, and l
 import numpy as np
 
 from headrace.filters.analysis.codepoints import Flag
+from headrace.filters.analysis.growing import SPAN, with_room
 from headrace.filters.analysis.lines import find_break, holds_byte, skip_space, trim_space
+from headrace.filters.analysis.matching import stands_exactly
 from headrace.filters.analysis.phrases import JAVASCRIPT_LINE, LOREM, POLICY_LINE, find_phrases
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
@@ -16,9 +18,7 @@ TOO_LONG_WORD, NO_TERMINAL_PUNCT, TOO_FEW_WORDS, JAVASCRIPT, POLICY, CITATION, W
 NUM_FAULTS = 5
 _NO_FAULT = -1
 
-# A span of a text: its label is one of the above; a LINE_BREAK is replaced, all others are removed.
-SPAN = np.dtype([("start", np.int64), ("end", np.int64), ("label", np.int64)])
-_KEPT = -1  # in place of a label
+_KEPT = -1  # in place of a label; of spans, a LINE_BREAK is replaced, all others are removed
 
 _SPACE, _DECIMAL = int(Flag.SPACE), int(Flag.DECIMAL)
 _LINE_FEED, _OPEN, _CLOSE, _CURLY = ord("\n"), ord("["), ord("]"), ord("{")
@@ -29,9 +29,9 @@ _EDIT, _NEEDED = np.frombuffer(b"edit]", np.uint8), np.frombuffer(b"citation nee
 @kernel()
 def _citation_length(data, position, end, index, pages):  # type: ignore[no-untyped-def]
     """Return the length of `[12]`, `[]`, `[edit]` or `[citation needed]` at a position, or 0."""
-    if _stands_exactly(data, position + 1, end, _EDIT):
+    if stands_exactly(data, position + 1, end, _EDIT):
         return 1 + len(_EDIT)
-    if _stands_exactly(data, position + 1, end, _NEEDED):
+    if stands_exactly(data, position + 1, end, _NEEDED):
         return 1 + len(_NEEDED)
     after = position + 1
     while after < end:
@@ -42,16 +42,6 @@ def _citation_length(data, position, end, index, pages):  # type: ignore[no-unty
             return 0
         after += length
     return 0
-
-
-@kernel()
-def _stands_exactly(data, position, end, word):  # type: ignore[no-untyped-def]
-    if position + len(word) > end:
-        return False
-    for offset in range(len(word)):  # noqa: SIM110 - kernels have no generators
-        if data[position + offset] != word[offset]:
-            return False
-    return True
 
 
 @kernel()
@@ -102,16 +92,6 @@ def _add_kept(kept, count, start, end, label):  # type: ignore[no-untyped-def]
         kept[count].start, kept[count].end, kept[count].label = start, end, label
         count += 1
     return count
-
-
-@kernel()
-def _with_room(array, count, needed):  # type: ignore[no-untyped-def]
-    """Return an array with its first elements and room for some more."""
-    if count + needed <= len(array):
-        return array
-    larger = np.empty(2 * len(array) + needed, array.dtype)
-    larger[:count] = array[:count]
-    return larger
 
 
 @kernel()
@@ -203,7 +183,7 @@ def _keep_cited(data, start, end, kept, num_kept, tiles, num_tiles, index, pages
     while position < end:
         length = _citation_length(data, position, end, index, pages) if data[position] == _OPEN else 0
         if length:
-            kept, tiles = _with_room(kept, num_kept, 3), _with_room(tiles, num_tiles, 3)
+            kept, tiles = with_room(kept, num_kept, 3), with_room(tiles, num_tiles, 3)
             num_kept = _add_kept(kept, num_kept, piece, position, _KEPT)
             num_tiles = _add_tile(tiles, num_tiles, position, WHITE_SPACE)
             piece = position + length
@@ -246,7 +226,7 @@ def clean_lines(data, offsets, terminal, min_words, max_word_length, citations, 
                 fault = NO_TERMINAL_PUNCT
             if fault == _NO_FAULT:
                 fault = _content_fault(cleaned, size, new_size, kinds, row)
-            kept, tiles = _with_room(kept, num_kept, 3), _with_room(tiles, num_tiles, 3)
+            kept, tiles = with_room(kept, num_kept, 3), with_room(tiles, num_tiles, 3)
             row[NUM_FAULTS] += 1
             if fault == _NO_FAULT:
                 if line_end >= 0:
@@ -255,9 +235,9 @@ def clean_lines(data, offsets, terminal, min_words, max_word_length, citations, 
                     kept, num_kept, tiles, num_tiles, begin = _keep_cited(
                         data, begin, end, kept, num_kept, tiles, num_tiles, index, pages
                     )
-                    kept, tiles = _with_room(kept, num_kept, 3), _with_room(tiles, num_tiles, 3)
-                    cited_offsets = _with_room(cited_offsets, num_cited + 1, 1)
-                    cited_texts = _with_room(cited_texts, num_cited, 1)
+                    kept, tiles = with_room(kept, num_kept, 3), with_room(tiles, num_tiles, 3)
+                    cited_offsets = with_room(cited_offsets, num_cited + 1, 1)
+                    cited_texts = with_room(cited_texts, num_cited, 1)
                     cited_texts[num_cited], cited_offsets[num_cited + 1] = text, new_size
                     num_cited, size = num_cited + 1, new_size
                 else:
@@ -272,7 +252,7 @@ def clean_lines(data, offsets, terminal, min_words, max_word_length, citations, 
             num_tiles = _add_tile(tiles, num_tiles, following, WHITE_SPACE if fault == _NO_FAULT else fault)
             start = following
         first, last = _strip_kept(data, kept, num_kept, index, pages)
-        spans = _with_room(spans, num_spans, num_tiles + 2 * (last - first) + 2)
+        spans = with_room(spans, num_spans, num_tiles + 2 * (last - first) + 2)
         num_spans = _write_spans(kept, first, last, tiles, stop, offsets[text], spans, num_spans)
         first_span[text + 1], first_line[text + 1] = num_spans, num_lines
     cited = cleaned[:size], cited_offsets[: num_cited + 1], cited_texts[:num_cited]

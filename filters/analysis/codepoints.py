@@ -1,19 +1,13 @@
-"""Classes of code points as one shipped table, so that another Python, with another Unicode, counts the same.
+"""Classes of code points that words and lines rest on: Unicode's, datatrove's lists, and those of spaCy's patterns.
 
-The table is made by `benchmarks.generate_codepoint_table`: `page_of[code >> 8]` is a page, `pages[page * 256 +
-(code & 255)]` the flags. Kernels call the first `index`.
+The table is made by `benchmarks.generate_codepoint_table`.
 """
 
 from enum import IntFlag, auto
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from headrace.filters.analysis.code_tables import CodeTable, load_table, table_digest
 
-_TABLE = Path(__file__).parents[1] / "data" / "codepoints.npz"
+TABLE = "codepoints"
 
 
 class Flag(IntFlag):
@@ -41,21 +35,11 @@ class Flag(IntFlag):
     INERT = auto()  # no pattern ever cuts beside it
 
 
-class CodePoints(NamedTuple):
-    """The table: the page of each 256 code points (4,352 of them), and the flags on each page."""
-
-    page_of: npt.NDArray[np.uint16]
-    pages: npt.NDArray[np.uint32]
-
-
-@cache
-def load_codepoints() -> CodePoints:
+def load_codepoints() -> CodeTable:
     """Return the process's table."""
-    with np.load(_TABLE, allow_pickle=False) as arrays:
-        return CodePoints(arrays["page_of"], arrays["pages"])
+    return load_table(TABLE)
 
 
-@cache
 def codepoints_digest() -> str:
     """Return the sha256 of the table's file."""
-    return sha256(_TABLE.read_bytes()).hexdigest()
+    return table_digest(TABLE)

@@ -2,20 +2,24 @@
 
 import numpy as np
 
+from headrace.filters.analysis.lines import begins_character
 from headrace.filters.kernels import kernel
 
 
 @kernel()
-def are_in_order(starts, ends, first_span, offsets):  # type: ignore[no-untyped-def]
-    """Return whether the spans of each text are disjoint, not empty, in order and inside it."""
+def are_in_order(data, offsets, starts, ends, first_span):  # type: ignore[no-untyped-def]
+    """Return whether the spans of each text are disjoint, not empty, in order, inside it, and of whole characters."""
     for text in range(len(first_span) - 1):
         position = np.int64(0)
         for span in range(first_span[text], first_span[text + 1]):
             if starts[span] < position or ends[span] <= starts[span]:
                 return False
             position = ends[span]
-        if position > offsets[text + 1] - offsets[text]:
-            return False
+            if position > offsets[text + 1] - offsets[text]:
+                return False
+            for edge in (offsets[text] + starts[span], offsets[text] + ends[span]):
+                if edge < offsets[text + 1] and not begins_character(data[edge]):
+                    return False
     return True
 
 

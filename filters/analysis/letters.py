@@ -1,23 +1,17 @@
 """Cases, numbers and scripts of code points, as one shipped table beside `codepoints`.
 
 A table of its own, because what only a few signals ask should not change the keys of what all others measured. It is
-made by `benchmarks.generate_letter_table` and read as `codepoints` is: `page_of[code >> 8]` is a page,
-`pages[page * 256 + (code & 255)]` the flags.
+made by `benchmarks.generate_letter_table`.
 
 Scripts without spaces are those whose words no white space divides (Unicode Standard Annex 14, the classes of line
 breaking SA and ID, and Tibetan, which divides syllables): blocks, closed, in order.
 """
 
 from enum import IntFlag, auto
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from headrace.filters.analysis.code_tables import CodeTable, load_table, table_digest
 
-_TABLE = Path(__file__).parents[1] / "data" / "letters.npz"
+TABLE = "letters"
 
 UNSPACED_BLOCKS = (
     (0x0E00, 0x0E7F, "Thai"),
@@ -58,21 +52,11 @@ class Letter(IntFlag):
     UNSPACED = auto()  # a letter of a script without spaces
 
 
-class Letters(NamedTuple):
-    """The table: the page of each 256 code points (4,352 of them), and the flags on each page."""
-
-    page_of: npt.NDArray[np.uint16]
-    pages: npt.NDArray[np.uint8]
-
-
-@cache
-def load_letters() -> Letters:
+def load_letters() -> CodeTable:
     """Return the process's table."""
-    with np.load(_TABLE, allow_pickle=False) as arrays:
-        return Letters(arrays["page_of"], arrays["pages"])
+    return load_table(TABLE)
 
 
-@cache
 def letters_digest() -> str:
     """Return the sha256 of the table's file."""
-    return sha256(_TABLE.read_bytes()).hexdigest()
+    return table_digest(TABLE)

@@ -6,6 +6,7 @@ at a glance. Case is that of `str.lower`, which makes ASCII of two more characte
 
 import numpy as np
 
+from headrace.filters.analysis.matching import stands_at
 from headrace.filters.kernels import kernel
 
 LOREM, JAVASCRIPT_LINE, POLICY_LINE = 1, 2, 4  # bits of what is found
@@ -34,21 +35,10 @@ def _phrase_at(data, start, position, end):  # type: ignore[no-untyped-def]
     letter, found = data[position] | np.uint8(32), 0
     for phrase in range(len(_BITS)):
         first = position - _OFFSETS[phrase]
-        if letter == _LETTERS[phrase] and first >= start and _stands_at(data, first, end, phrase):
-            found |= _BITS[phrase]
+        if letter == _LETTERS[phrase] and first >= start:
+            stands = stands_at(data, first, end, _BYTES, _STARTS[phrase], _STARTS[phrase + 1])
+            found |= _BITS[phrase] if stands else 0
     return found
-
-
-@kernel()
-def _stands_at(data, position, end, phrase):  # type: ignore[no-untyped-def]
-    start, stop = _STARTS[phrase], _STARTS[phrase + 1]
-    if position + stop - start > end:
-        return False
-    for offset in range(stop - start):
-        byte = data[position + offset]
-        if (byte | np.uint8(32) if 65 <= byte <= 90 else byte) != _BYTES[start + offset]:
-            return False
-    return True
 
 
 @kernel()

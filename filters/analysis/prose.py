@@ -4,7 +4,7 @@ import numpy as np
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.cutting import HAS_LETTER, NON_SYMBOL
-from headrace.filters.analysis.hashing import append_byte, as_key, scatter
+from headrace.filters.analysis.hashing import append_byte, as_key
 from headrace.filters.analysis.lexicon import find_entry
 from headrace.filters.analysis.lines import (
     begins_character,
@@ -15,6 +15,7 @@ from headrace.filters.analysis.lines import (
     skip_space,
     trim_space,
 )
+from headrace.filters.analysis.seen import emptied, slot_of, table_size
 from headrace.filters.kernels import kernel
 
 _SPACE, _LINE_TERMINAL = int(Flag.SPACE), int(Flag.LINE_TERMINAL)
@@ -92,12 +93,15 @@ def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ign
     punctuation, short ones, characters in those that occurred before, characters but line feeds, line feeds.
     """
     counts = np.zeros((len(offsets) - 1, 6), np.int64)
-    seen = np.zeros(1024, np.uint64)
+    room = np.empty(16, np.uint64)
     for text in range(len(offsets) - 1):
         row = counts[text]
         start, stop = offsets[text], offsets[text + 1]
         row[5] = count_byte(data, start, stop, _LINE_FEED)
-        seen = _clean_set(seen, row[5] + 1)
+        slots = table_size(row[5] + 1)
+        if slots > len(room):
+            room = np.empty(slots, np.uint64)
+        seen = emptied(room, slots)
         while start <= stop:
             end, value, num_chars = start, np.uint64(0), 0
             while end < stop and data[end] != _LINE_FEED:
@@ -109,38 +113,9 @@ def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ign
                 row[0] += 1
                 row[1] += (last_character(data, start, end, index, pages)[1] & _LINE_TERMINAL) != 0
                 row[2] += num_chars <= short_line_chars
-                if _add(seen, as_key(value), row[5] + 1):
-                    row[3] += num_chars
+                key = as_key(value)
+                slot = slot_of(seen, key)
+                row[3] += num_chars if seen[slot] == key else 0
+                seen[slot] = key
             start = end + 1
     return counts
-
-
-@kernel()
-def _clean_set(table, num_keys):  # type: ignore[no-untyped-def]
-    """Return a set, emptied, with room for some keys."""
-    size = _set_size(num_keys)
-    if size > len(table):
-        return np.zeros(size, np.uint64)
-    table[:size] = np.uint64(0)
-    return table
-
-
-@kernel()
-def _set_size(num_keys):  # type: ignore[no-untyped-def]
-    size = 16
-    while size < 2 * num_keys:
-        size *= 2
-    return size
-
-
-@kernel()
-def _add(table, key, num_keys):  # type: ignore[no-untyped-def]
-    """Put a key into a set that was made for `num_keys`; return whether it was there."""
-    mask = _set_size(num_keys) - 1
-    slot = scatter(key) & mask
-    while table[slot] != 0:
-        if table[slot] == key:
-            return True
-        slot = (slot + 1) & mask
-    table[slot] = key
-    return False

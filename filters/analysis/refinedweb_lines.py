@@ -8,7 +8,10 @@ case, as bytes end to end with the places where each begins.
 
 import numpy as np
 
+from headrace.filters.analysis.growing import SPAN, with_room
 from headrace.filters.analysis.letters import Letter
+from headrace.filters.analysis.lines import begins_character
+from headrace.filters.analysis.matching import lower, stands_at
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
 
@@ -17,27 +20,9 @@ NUM_FAULTS = 5
 AT_START, AT_END, ANYWHERE = range(3)  # where a phrase of a menu stands
 _KEPT = -1
 
-SPAN = np.dtype([("start", np.int64), ("end", np.int64), ("label", np.int64)])
-
 _SPACE, _WORD, _UPPER, _DIGIT = int(Letter.SPACE), int(Letter.WORD), int(Letter.UPPER), int(Letter.DIGIT)
 _LINE_FEED, _COMMA, _DOT = ord("\n"), ord(","), ord(".")
 _K, _M, _B = ord("k"), ord("m"), ord("b")
-
-
-@kernel(inline=True)
-def _lower(byte):  # type: ignore[no-untyped-def]
-    return byte | np.uint8(32) if 65 <= byte <= 90 else byte
-
-
-@kernel()
-def _stands_at(line, position, end, phrase, phrase_end, phrases):  # type: ignore[no-untyped-def]
-    """Return whether phrases[phrase:phrase_end] stands at a position of line[:end]."""
-    if position + phrase_end - phrase > end:
-        return False
-    for offset in range(phrase_end - phrase):  # noqa: SIM110 - kernels have no generators
-        if _lower(line[position + offset]) != phrases[phrase + offset]:
-            return False
-    return True
 
 
 @kernel()
@@ -53,7 +38,7 @@ def _space_at(line, position, end, index, pages):  # type: ignore[no-untyped-def
 def _space_before(line, start, position, index, pages):  # type: ignore[no-untyped-def]
     """Return the length of the white space character before a position, or 0."""
     before = position - 1
-    while before > start and line[before] & 0xC0 == 0x80:
+    while before > start and not begins_character(line[before]):
         before -= 1
     return position - before if before >= start and _space_at(line, before, position, index, pages) else 0
 
@@ -87,7 +72,7 @@ def _is_counter(data, position, end, counters, counter_starts, index, pages):  #
             break
         position += length
     if position < end:
-        unit = _lower(data[position])
+        unit = lower(data[position])
         position += unit == _K or unit == _M or unit == _B
     gap = _space_at(data, position, end, index, pages)
     if not gap:
@@ -96,7 +81,7 @@ def _is_counter(data, position, end, counters, counter_starts, index, pages):  #
         position += gap
         gap = _space_at(data, position, end, index, pages)
     for word in range(len(counter_starts) - 1):
-        if _stands_at(data, position, end, counter_starts[word], counter_starts[word + 1], counters):
+        if stands_at(data, position, end, counters, counter_starts[word], counter_starts[word + 1]):
             after = position + counter_starts[word + 1] - counter_starts[word]
             if _no_word(data, after, end, index, pages):
                 return True
@@ -118,7 +103,7 @@ def _phrase_length(line, position, end, kind, phrases, phrase_starts, kinds):  #
     """Return the length of the first phrase of a kind that stands at a position, or 0."""
     for phrase in range(len(kinds)):
         first, last = phrase_starts[phrase], phrase_starts[phrase + 1]
-        if kinds[phrase] == kind and _stands_at(line, position, end, first, last, phrases):
+        if kinds[phrase] == kind and stands_at(line, position, end, phrases, first, last):
             return last - first
     return 0
 
@@ -130,7 +115,7 @@ def _ending_length(line, start, end, phrases, phrase_starts, kinds):  # type: ig
     for phrase in range(len(kinds)):
         first, last = phrase_starts[phrase], phrase_starts[phrase + 1]
         if kinds[phrase] == AT_END and end - start >= last - first > longest:
-            if _stands_at(line, end - (last - first), end, first, last, phrases):
+            if stands_at(line, end - (last - first), end, phrases, first, last):
                 longest = last - first
     return longest
 
@@ -181,10 +166,7 @@ def _add_span(spans, count, start, end, label):  # type: ignore[no-untyped-def]
     """Return the spans with one more, if it is not empty, and their number."""
     if start >= end:
         return spans, count
-    if count == len(spans):
-        larger = np.empty(2 * count, SPAN)
-        larger[:count] = spans
-        spans = larger
+    spans = with_room(spans, count, 1)
     spans[count].start, spans[count].end, spans[count].label = start, end, label
     return spans, count + 1
 
@@ -212,12 +194,12 @@ def correct_lines(  # type: ignore[no-untyped-def]
     """
     num_texts = len(offsets) - 1
     counts = np.zeros((num_texts, NUM_FAULTS + 3), np.int64)
-    spans, first_span, num_spans = np.empty(256, SPAN), np.zeros(num_texts + 1, np.int64), 0
+    spans, first_span, num_spans = np.empty(256, SPAN), np.zeros(num_texts + 1, np.int64), np.int64(0)
     line, origin = np.empty(256, np.uint8), np.empty(256, np.int64)
     ascii_flags = pages[np.int64(index[0]) << 8 :][:128]
     for text in range(num_texts):
         row, base, stop = counts[text], offsets[text], offsets[text + 1]
-        start, run = base, -1  # the first of the spans of whole lines that end here
+        start, run = base, np.int64(-1)  # the first of the spans of whole lines that end here
         while start < stop:
             end, num_chars, num_upper, num_digits, num_words, within = start, 0, 0, 0, 0, False
             while end < stop and data[end] != _LINE_FEED:
@@ -258,7 +240,7 @@ def correct_lines(  # type: ignore[no-untyped-def]
                             at = origin[byte] + 1
                         spans, num_spans = _add_span(spans, num_spans, at - base, end - base, MENU)
             if fault == _KEPT:
-                run = -1
+                run = np.int64(-1)
             else:
                 row[fault] += 1
                 row[NUM_FAULTS + 2] += num_words

@@ -9,38 +9,12 @@ import numpy as np
 
 from headrace.filters.analysis.hashing import append_byte, as_key, hash_between, join_hashes, power
 from headrace.filters.analysis.lines import begins_character, count_byte, count_characters, skip_space, trim_space
+from headrace.filters.analysis.seen import emptied, slot_of, table_size
 from headrace.filters.kernels import kernel
 
 # The words before a word, put together: their hash and bytes. Packed: there are as many as words.
 _BEFORE = np.dtype([("hash", np.uint64), ("num_bytes", np.uint32)])
 _LINE_FEED = ord("\n")
-
-
-@kernel()
-def _table_size(num_keys):  # type: ignore[no-untyped-def]
-    """Return a power of two that some keys fill by two thirds at most."""
-    size = 16
-    while 2 * size < 3 * num_keys:
-        size *= 2
-    return size
-
-
-@kernel(within=True)
-def _emptied(room, size):  # type: ignore[no-untyped-def]
-    """Return the first slots of a table of keys, emptied; an empty slot has the key 0."""
-    table = room[:size]
-    table[:] = np.uint64(0)
-    return table
-
-
-@kernel(within=True)
-def _slot(table, key):  # type: ignore[no-untyped-def]
-    """Return the slot of a key (all of whose bits are mixed): its own, or the empty one where it belongs."""
-    mask = len(table) - 1
-    slot = np.int64(key >> np.uint64(1)) & mask
-    while table[slot] != key and table[slot] != 0:
-        slot = (slot + 1) & mask
-    return slot
 
 
 @kernel()
@@ -57,7 +31,7 @@ def _duplicate_pieces(data, start, end, shortest_break, table, counts):  # type:
             breaks += 1
         if position == end or breaks >= shortest_break:
             key = as_key(value)
-            slot = _slot(table, key)
+            slot = slot_of(table, key)
             counts[0] += 1
             if table[slot] == key:
                 counts[1] += 1
@@ -97,13 +71,13 @@ def _top_run(words, first, end, n, table, seen):  # type: ignore[no-untyped-def]
     most = np.uint32(0)
     for start in range(first, end - n + 1):
         key = _run_key(words, start, n)
-        slot = _slot(table, key)
+        slot = slot_of(table, key)
         if table[slot] == 0:
             table[slot], seen[slot] = key, np.uint32(0)
         seen[slot] += np.uint32(1)
         most = max(most, seen[slot])
     for start in range(first, end - n + 1):
-        if seen[_slot(table, _run_key(words, start, n))] == most:
+        if seen[slot_of(table, _run_key(words, start, n))] == most:
             return (_run_chars(words, start, n) + n - 1) * np.int64(most)
     return np.int64(0)
 
@@ -127,7 +101,7 @@ def _repeated_runs(words, first, before, num_words, n, table):  # type: ignore[n
     while word + n <= num_words:
         start, stop = before[word], before[word + n]
         key = as_key(hash_between(start.hash, stop.hash, np.int64(stop.num_bytes - start.num_bytes)))
-        slot = _slot(table, key)
+        slot = slot_of(table, key)
         if table[slot] == key:
             num_chars += _run_chars(words, first + word, n)
             word += n
@@ -152,20 +126,20 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
         row[0] = count_characters(data, start, end)
         num_pieces = count_byte(data, start, end, _LINE_FEED) + 1
         first, last = first_word[text], first_word[text + 1]
-        piece_slots, word_slots = _table_size(num_pieces), _table_size(last - first)
+        piece_slots, word_slots = table_size(num_pieces), table_size(last - first)
         if max(piece_slots, word_slots) > len(room):
             room = np.empty(max(piece_slots, word_slots), np.uint64)
             seen = np.empty(len(room), np.uint32)
         trimmed = skip_space(data, start, end, index, pages)
         end_trimmed = trim_space(data, trimmed, end, index, pages)
-        _duplicate_pieces(data, trimmed, end_trimmed, 2, _emptied(room, piece_slots), row[1:4])
-        _duplicate_pieces(data, start, end, 1, _emptied(room, piece_slots), row[4:7])
+        _duplicate_pieces(data, trimmed, end_trimmed, 2, emptied(room, piece_slots), row[1:4])
+        _duplicate_pieces(data, start, end, 1, emptied(room, piece_slots), row[4:7])
         for number in range(len(top)):
-            row[7 + number] = _top_run(words, first, last, top[number], _emptied(room, word_slots), seen)
+            row[7 + number] = _top_run(words, first, last, top[number], emptied(room, word_slots), seen)
         if last - first >= len(before):
             before = np.empty(last - first + 1, _BEFORE)
         _put_together(words, first, last, before)
         for number in range(len(repeated)):
-            table = _emptied(room, word_slots)
+            table = emptied(room, word_slots)
             row[7 + len(top) + number] = _repeated_runs(words, first, before, last - first, repeated[number], table)
     return counts

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
+from headrace.filters.entry_lists import read_lines
 from headrace.filters.models import ModelFileError, find_pinned
 
 
@@ -65,12 +66,8 @@ class BadWords:
 @cache
 def _read(path: Path, sha256: str, allow: tuple[str, ...]) -> tuple[str, ...]:
     """Return the entries of a list in lower case; `sha256` only tells one state of the file from the next."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path}: is no list in UTF-8 (byte {error.start})") from None
     allowed = {entry.lower() for entry in allow}
-    entries = dict.fromkeys(line.strip().lower() for line in lines)
+    entries = dict.fromkeys(line.strip().lower() for line in read_lines(path))
     found = tuple(entry for entry in entries if entry and entry not in allowed)
     if not found:
         raise ModelFileError(f"{path}: there is no entry in this list")

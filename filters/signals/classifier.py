@@ -12,6 +12,7 @@ from headrace.filters.classifiers import FoundClassifier, find_classifier
 from headrace.filters.contract import Column, TextBatch, by_column, register
 from headrace.filters.fasttext_models import load_model
 from headrace.filters.one_line import Normalize, one_line
+from headrace.filters.utf8 import Utf8
 
 
 @register
@@ -56,7 +57,7 @@ class Classifier:
         found = find_classifier(self.model, self.sha256)
         model, normalize = load_model(found.path), self._normalize(found)
         column = model.column(self.label)
-        scores, defined = model.probabilities([one_line(text, normalize) for text in batch.texts])
+        scores, defined = model.probabilities(Utf8.of([one_line(text, normalize) for text in batch.texts]))
         best = scores.argmax(axis=1) if len(scores) else []
         rows = zip(defined.tolist(), best, scores[:, column].tolist(), strict=True)
         return by_column(

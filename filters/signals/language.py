@@ -13,6 +13,7 @@ import numpy as np
 from headrace.filters.contract import Column, TextBatch, by_column, register
 from headrace.filters.fasttext_models import IMPOSSIBLE, load_model
 from headrace.filters.models import find_pinned
+from headrace.filters.utf8 import Utf8
 
 
 @register
@@ -58,7 +59,8 @@ class Language:
         """Return labels and scores; raises ModelFileError where there is no model or it has no label of English."""
         model = load_model(find_pinned(self.model, self.sha256)[0])
         english = model.column(self.english)
-        found, defined = model.probabilities([text[: self.num_chars or None] for text in batch.texts])
+        texts = Utf8.of([text[: self.num_chars] for text in batch.texts]) if self.num_chars else batch.utf8
+        found, defined = model.probabilities(texts)
         best = np.argsort(-found, axis=1, kind="stable")[:, : self.top_k]
         rows = zip(found.tolist(), best.tolist(), defined.tolist(), strict=True)
         return by_column(self.columns, (self._row(*row, english, model.labels) for row in rows))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
+from headrace.filters.libraries import library_version
 from headrace.filters.models import ModelFileError, find_pinned
 
 _INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -60,9 +61,8 @@ class Onnx:
 
     def resources(self) -> Mapping[str, str]:
         """Return the digests of both files and the libraries; raises ModelFileError where one is not here."""
-        _need_onnxruntime()
+        libraries = {"onnxruntime": _onnxruntime_version(), "tokenizers": version_of("tokenizers")}
         digests = [find_pinned(*pair)[1] for pair in self._files()]
-        libraries = {name: version_of(name) for name in ("onnxruntime", "tokenizers")}
         return {"model": digests[0], "tokenizer": digests[1], **libraries}
 
     def _files(self) -> tuple[tuple[str, str], tuple[str, str]]:
@@ -74,7 +74,7 @@ class Onnx:
         Raises:
             ModelFileError: a file is not here, is another one, or is no such model.
         """
-        _need_onnxruntime()
+        _onnxruntime_version()
         paths = [find_pinned(*pair)[0] for pair in self._files()]
         session, tokenizer = _load_session(paths[0], self.sha256), self._tokenizer(paths[1])
         rows = (self._judge(session, tokenizer, text, paths[0]) for text in batch.texts)
@@ -109,11 +109,9 @@ def _probabilities(logits: list[float], activation: str) -> list[float]:
     return [power / math.fsum(powers) for power in powers]
 
 
-def _need_onnxruntime() -> None:
-    try:
-        import onnxruntime  # noqa: F401 - asked for, not used here
-    except ImportError:
-        raise ModelFileError("the signal 'onnx' needs onnxruntime: pip install 'headrace[onnx]'") from None
+def _onnxruntime_version() -> str:
+    """Return the version of the library; raises MissingLibraryError where it is not installed."""
+    return library_version("onnxruntime", extra="onnx", purpose="signal 'onnx'")
 
 
 @cache

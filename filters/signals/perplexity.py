@@ -17,11 +17,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 from unicodedata import unidata_version
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
+from headrace.filters.libraries import library_version
 from headrace.filters.models import ModelFileError, find_pinned
 from headrace.filters.normalize import strip_marks
 
@@ -105,15 +105,15 @@ class Perplexity:
         """Return the digests of both files and the versions of what reads them.
 
         Raises:
-            ModelFileError: a file is not here or another one, or a library is missing.
+            ModelFileError: a file is not here, or another one.
+            MissingLibraryError: a library is not installed.
         """
         find_pinned(self.model, self.model_sha256)
         find_pinned(self.tokenizer, self.tokenizer_sha256)
-        libraries = {"kenlm": _library("ufal-kenlm", "kenlm"), "sentencepiece": _library("sentencepiece")}
         return {
             "perplexity_model": self.model_sha256,
             "perplexity_tokenizer": self.tokenizer_sha256,
-            **libraries,
+            **_libraries(),
             "unicode": unidata_version,
         }
 
@@ -177,17 +177,14 @@ def _opened(path: str, open_it: Any) -> Any:
 @cache
 def _load(model: str, model_sha256: str, tokenizer: str, tokenizer_sha256: str) -> Scorer:
     """Return the scorer of two files of these digests, opened once a process."""
-    _library("ufal-kenlm", "kenlm")
-    _library("sentencepiece")
+    _libraries()
     return _KenLM(model, tokenizer)
 
 
-def _library(*distributions: str) -> str:
-    for distribution in distributions:
-        try:
-            return f"{distribution} {version(distribution)}"
-        except PackageNotFoundError:
-            continue
-    raise ModelFileError(
-        f"perplexity needs {distributions[0]}, which is not installed: pip install 'headrace[perplexity]'"
-    )
+def _libraries() -> dict[str, str]:
+    """Return the versions of what reads the models; raises MissingLibraryError where one is not installed."""
+    named = {"kenlm": ("ufal-kenlm", "kenlm"), "sentencepiece": ("sentencepiece",)}
+    return {
+        name: library_version(*distributions, extra="perplexity", purpose="signal 'perplexity'")
+        for name, distributions in named.items()
+    }

@@ -99,10 +99,12 @@ class Pii:
         """
         used = {"unicode": unidata_version}
         if self.phones:
-            used["phonenumbers"] = library_version("phonenumbers", "pii", "signal 'pii' with phones = true")
+            used["phonenumbers"] = library_version(
+                "phonenumbers", extra="pii", purpose="signal 'pii' with phones = true"
+            )
         if self.ibans or self.national_ids:
             purpose = "signal 'pii' with ibans = true or national_ids = true"
-            used["python-stdnum"] = library_version("python-stdnum", "pii", purpose)
+            used["python-stdnum"] = library_version("python-stdnum", extra="pii", purpose=purpose)
         return used
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:

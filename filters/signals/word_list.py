@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 import regex
 
 from headrace.filters.contract import Column, TextBatch, by_column, register
+from headrace.filters.entry_lists import read_lines
 from headrace.filters.models import ModelFileError, find_pinned
 
 _WORD = regex.compile(r"[\w\p{M}]+")
@@ -90,11 +91,7 @@ def _matches(units: Sequence[str], trie: Trie) -> Iterator[tuple[int, int]]:
 def _read(path: Path, sha256: str, match: str) -> Trie:
     """Return the entries of a list as a trie of units; `sha256` only tells one state of the file from the next."""
     trie: Trie = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ModelFileError(f"{path}: is no list in UTF-8 (byte {error.start})") from None
-    for number, line in enumerate(lines):
+    for number, line in enumerate(read_lines(path)):
         units = _units(line, match)
         if not units or line.startswith("#"):
             continue

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from headrace.filters.fasttext_models import load_model
 from headrace.filters.one_line import one_line
+from headrace.filters.utf8 import Utf8
 from headrace.pipeline.binary_metrics import evaluate
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.hashing import canonical_json, digest_file
@@ -147,7 +148,7 @@ class TrainClassifier(Stage):
             while rows := [
                 line.rstrip("\n").split(" ", 1) for line, _ in zip(file, range(SCORED_AT_ONCE), strict=False)
             ]:
-                found, _ = model.probabilities([text for _, text in rows])
+                found, _ = model.probabilities(Utf8.of([text for _, text in rows]))
                 scores += [round(score, SCORE_DIGITS) for score in found[:, column].tolist()]
                 positive += [label == "__label__positive" for label, _ in rows]
         return evaluate(scores, positive)

@@ -5,7 +5,6 @@ so that the last one alone tells `cut` what to keep. No text is read, and no doc
 threshold is as cheap as reading the columns again.
 """
 
-from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from headrace.filters.rules import Rule
 from headrace.pipeline.schema import FINDINGS, VERDICTS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_batches, read_columns, same_rows, write_table
+from headrace.pipeline.tables import read_aligned, read_batches, read_columns, same_rows, write_table
 from headrace.pipeline.views import roles_of_columns
 
 
@@ -90,13 +89,6 @@ def _numbers_of(failed: np.ndarray[Any, Any], judged: np.ndarray[Any, Any]) -> p
     numbers = pa.array(np.nonzero(failed)[1].astype(np.int16))
     offsets = pa.array(offsets.astype(np.int32), mask=np.append(~judged, False))
     return pa.ListArray.from_arrays(offsets, numbers)
-
-
-def read_aligned(path: Path, names: Sequence[str], doc_ids: pa.ChunkedArray) -> Mapping[str, pa.ChunkedArray]:
-    """Return columns of a table that must hold these documents; raises IntegrityError where it holds others."""
-    table = read_columns(path, ["doc_id", *names])
-    same_rows(doc_ids, table.column("doc_id"), path)
-    return {name: table.column(name) for name in names}
 
 
 @register

@@ -20,7 +20,7 @@ from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.schema import THRESHOLDS, Ledger, Manifest, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_columns, same_rows, write_table
+from headrace.pipeline.tables import read_aligned, read_columns, write_table
 from headrace.pipeline.views import id_of_column
 
 
@@ -61,13 +61,10 @@ class Threshold(Stage):
         gathered, total = [np.zeros(0)], Tally()
         paths = zip(*(input_paths(task, store, role) for role in self.inputs()), strict=True)
         for signals_path, verdicts_path in paths:
-            signals = read_columns(signals_path, ["doc_id", self.column])
             verdicts = read_columns(verdicts_path, ["doc_id", "kept", "text_bytes"])
-            ids, found = verdicts.column("doc_id"), signals.column("doc_id")
-            if not ids.equals(found):
-                same_rows(ids.to_pylist(), found.to_pylist(), signals_path)
+            column = read_aligned(signals_path, [self.column], verdicts.column("doc_id"))[self.column]
             kept = pc.fill_null(verdicts.column("kept"), False)
-            values = signals.column(self.column).filter(kept).drop_null().to_numpy().astype(np.float64)
+            values = column.filter(kept).drop_null().to_numpy().astype(np.float64)
             if np.isnan(values).any():
                 raise IntegrityError(f"{signals_path}: column {self.column!r} holds NaN; an undefined value is null")
             gathered.append(values)
