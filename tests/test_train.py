@@ -415,6 +415,8 @@ def test_two_ranks_train_as_one(tmp_path: Path, straight: Any) -> None:
         assert one.get("eval_loss", 0) == pytest.approx(two.get("eval_loss", 0), rel=1e-5)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert first == second
+    left = [name for path in tmp_path.glob("threads*.json") for name in json.loads(path.read_text())]
+    assert not [name for name in left if "gloo_runloop" in name], "they would abort a process that ends before them"
     assert open_checkpoint(tmp_path / "checkpoints" / "step-00000012").step == 12
 
 
@@ -431,7 +433,13 @@ def main(out: Path) -> None:
     """Train in a process of its own, as slowly as `PACE` says, and leave the weights' digest for each rank."""
     pace = float(os.environ.get("PACE", "0"))
     report = train(tiny_run(**EVERY_THREE), TinyStream(), out, on_metrics=lambda record: time.sleep(pace))
-    (out / f"rank{os.environ.get('RANK', '0')}.json").write_text(json.dumps([report.weights, report.tokens]))
+    rank = os.environ.get("RANK", "0")
+    (out / f"rank{rank}.json").write_text(json.dumps([report.weights, report.tokens]))
+    (out / f"threads{rank}.json").write_text(json.dumps(threads_of_this_process()))
+
+
+def threads_of_this_process() -> list[str]:
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 if __name__ == "__main__":

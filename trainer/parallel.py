@@ -5,6 +5,7 @@ divided by the weight of the whole global batch, and so stay equal. `torchrun` s
 world of one and nothing is exchanged. Nothing is pickled: ranks exchange numbers only.
 """
 
+import importlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ class World:
 def join_world(device_name: str = "auto") -> Iterator[World]:
     """Join the processes that `torchrun` started (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`), or be alone.
 
-    Backend: NCCL for CUDA, gloo otherwise.
+    Backend: NCCL for CUDA, gloo otherwise. On leaving, the group's threads have ended.
     """
     size, device = int(os.environ.get("WORLD_SIZE", "1")), choose_device(device_name)
     if size == 1:
@@ -66,6 +67,9 @@ def join_world(device_name: str = "auto") -> Iterator[World]:
         torch.cuda.set_device(device)
     started = not dist.is_initialized()
     if started:
+        # The compiler's modules keep the group that exists when they are imported, as a default argument: its threads
+        # would outlive `destroy_process_group`, and one that lets go of a tensor while Python ends aborts it.
+        importlib.import_module("torch._dynamo")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device)
