@@ -4,9 +4,9 @@ A text is one line. Each of its words stands for rows of the input matrix: its o
 those of its n-grams of characters between `<` and `>`; the hidden vector is the mean of all rows. Hashes are FNV-1a
 over bytes as signed numbers.
 
-N-grams are looked up once for each different word of a call; the rows are still added one by one in the order of the
-text, so that the sums are those of a text alone. Of words that are longer than `LONG_WORD`, whose rows would fill the
-memory, the rows are looked up where they are added.
+N-grams are looked up once for each different word of a block of words; the rows are still added one by one in the
+order of the text, so that the sums are those of a text alone. Of words that are longer than `LONG_WORD`, whose rows
+would fill the memory, the rows are looked up where they are added.
 """
 
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from headrace.filters.kernels import kernel
 Array = npt.NDArray[Any]
 
 LONG_WORD = 1024  # bytes
+BLOCK = 1 << 20  # words
 _FNV_OFFSET = np.uint32(2166136261)
 _FNV_PRIME = np.uint32(16777619)
 _WORD_GRAM_PRIME = np.uint64(116049371)
@@ -112,18 +113,19 @@ def _known_word(data: Array, start: Any, stop: Any, hashed: Any, tables: Tables)
 
 
 @kernel()
-def split_words(data: Array, bounds: Array) -> tuple[Array, Array, Array, Array]:
-    """Return where the words of all texts start and stop, their hashes, and where the words of each text begin.
+def split_words(data: Array, bounds: Array, text: Any, position: Any) -> tuple[Array, Array, Array, Array, Any, Any]:
+    """Return where words start and stop, their hashes, where those of each text begin, and where to go on.
 
-    Text `i` is `data[bounds[i]:bounds[i + 1]]`, its words are those from `ends[i]` to `ends[i + 1]`.
+    Text `i` is `data[bounds[i]:bounds[i + 1]]`. Words are looked for from a position in a text on, until all texts are
+    done or `BLOCK` words are found; those of text `i` are the ones from `ends[i]` to `ends[i + 1]`.
     """
-    most = len(data) // 2 + len(bounds)  # pages that nothing is written to take no memory
+    most = min(BLOCK, (len(data) - position) // 2 + len(bounds))
     starts, stops = np.empty(most, np.int64), np.empty(most, np.int64)
     hashes, ends = np.empty(most, np.uint32), np.zeros(len(bounds), np.int64)
     count = 0
-    for text in range(len(bounds) - 1):
-        position, end = bounds[text], bounds[text + 1]
-        while position < end:
+    while text < len(bounds) - 1:
+        end = bounds[text + 1]
+        while position < end and count < most:
             if _is_space(data[position]):
                 position += 1
                 continue
@@ -133,13 +135,15 @@ def split_words(data: Array, bounds: Array) -> tuple[Array, Array, Array, Array]
                 position += 1
             size = position - start
             if size == len(_END_OF_LINE) and _equal(data, start, _END_OF_LINE, 0, size):
-                break
-            if size >= len(_LABEL) and _equal(data, start, _LABEL, 0, len(_LABEL)):
-                continue
-            starts[count], stops[count], hashes[count] = start, position, value
-            count += 1
+                position = end
+            elif size < len(_LABEL) or not _equal(data, start, _LABEL, 0, len(_LABEL)):
+                starts[count], stops[count], hashes[count] = start, position, value
+                count += 1
         ends[text + 1] = count
-    return starts[:count], stops[:count], hashes[:count], ends
+        if position < end:
+            break
+        text += 1
+    return starts[:count], stops[:count], hashes[:count], ends, text, position
 
 
 @kernel()
@@ -272,33 +276,48 @@ def _add_word_grams(total: Array, hashes: Array, tables: Tables) -> int:
 
 
 @kernel()
+def _add_end(total: Array, hashes: Array, end_of_line: int, tables: Tables) -> int:
+    """Add the rows that a text has beside those of its words, which have some hashes; return how many."""
+    count = 0
+    if end_of_line >= 0:
+        _add(total, tables.inputs, end_of_line)
+        count += 1
+    if tables.word_ngrams > 1 and tables.buckets > 0:
+        count += _add_word_grams(total, hashes, tables)
+    return count
+
+
+@kernel()
 def hidden_vectors(data: Array, bounds: Array, tables: Tables) -> tuple[Array, Array]:
     """Return the mean row of each text, float32 of shape (texts, dim), and of how many rows it is the mean.
 
     Text `i` is `data[bounds[i]:bounds[i + 1]]`.
     """
-    starts, stops, hashes, ends = split_words(data, bounds)
-    numbers, firsts = number_words(data, starts, stops, hashes)
-    rows, row_bounds = find_rows(data, starts, stops, hashes, firsts, tables)
     end_of_line = _known_word(_END_OF_LINE, 0, len(_END_OF_LINE), _hash(_END_OF_LINE), tables)
     hidden = np.zeros((len(bounds) - 1, tables.inputs.shape[1]), np.float32)
     counts = np.zeros(len(bounds) - 1, np.int64)
-    for text in range(len(bounds) - 1):
-        total, count = hidden[text], 0
-        for word in range(ends[text], ends[text + 1]):
-            if stops[word] - starts[word] > LONG_WORD:
-                count += _add_long_word(total, data, starts[word], stops[word], hashes[word], tables)
-                continue
-            begin, end = row_bounds[numbers[word]], row_bounds[numbers[word] + 1]
-            for index in range(begin, end):
-                _add(total, tables.inputs, rows[index])
-            count += end - begin
-        if end_of_line >= 0:
-            _add(total, tables.inputs, end_of_line)
-            count += 1
-        if tables.word_ngrams > 1 and tables.buckets > 0:
-            count += _add_word_grams(total, hashes[ends[text] : ends[text + 1]], tables)
-        if count:
-            total *= np.float32(1.0 / count)
-        counts[text] = count
+    following, position, line = np.int64(0), bounds[0], np.empty(0, np.uint32)
+    while following < len(counts):
+        first = following
+        starts, stops, hashes, ends, following, position = split_words(data, bounds, first, position)
+        numbers, firsts = number_words(data, starts, stops, hashes)
+        rows, row_bounds = find_rows(data, starts, stops, hashes, firsts, tables)
+        for text in range(first, min(following + 1, len(counts))):
+            total, count = hidden[text], np.int64(0)
+            for word in range(ends[text], ends[text + 1]):
+                if stops[word] - starts[word] > LONG_WORD:
+                    count += _add_long_word(total, data, starts[word], stops[word], hashes[word], tables)
+                    continue
+                begin, end = row_bounds[numbers[word]], row_bounds[numbers[word] + 1]
+                for index in range(begin, end):
+                    _add(total, tables.inputs, rows[index])
+                count += end - begin
+            counts[text] += count
+            if tables.word_ngrams > 1:
+                line = np.append(line, hashes[ends[text] : ends[text + 1]])
+            if text < following:
+                counts[text] += _add_end(total, line, end_of_line, tables)
+                line = line[:0]
+                if counts[text]:
+                    total *= np.float32(1.0 / counts[text])
     return hidden, counts

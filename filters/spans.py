@@ -132,19 +132,6 @@ def apply_spans(text: str, spans: Iterable[Span]) -> str:
     return b"".join(parts).decode()
 
 
-def to_byte_offsets(text: str, spans: Sequence[Span]) -> list[Span]:
-    """Return spans whose offsets count characters of `text` as spans whose offsets count its UTF-8 bytes."""
-    if text.isascii():
-        return list(spans)
-    offsets: dict[int, int] = {}
-    before = num_bytes = 0
-    for boundary in sorted({offset for span in spans for offset in (span.start, span.end)}):
-        num_bytes += len(text[before:boundary].encode())
-        offsets[boundary] = num_bytes
-        before = boundary
-    return [span._replace(start=offsets[span.start], end=offsets[span.end]) for span in spans]
-
-
 @dataclass(frozen=True)
 class View:
     """A text after the edits of one signal; `edits` are merged, in bytes of the source text."""

@@ -15,7 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headrace.filters.analysis.codepoints import Flag, load_codepoints
+from headrace.filters.analysis.cutting import LONGEST_CHUNK
 from headrace.filters.analysis.hashing import append_byte, hash_between, hash_bytes
+from headrace.filters.analysis.limits import MOST_WORDS
 from headrace.filters.contract import TextBatch
 from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL, TERMINAL_PUNCTUATION
 from headrace.filters.signals.c4 import C4
@@ -70,6 +72,27 @@ def test_long_chunks_and_many_words_find_room() -> None:
     texts = ["(" * 5000 + "x-" * 5000, "a,b;" * 3000, "www.example.com/a " * 500, "é" * 3000 + "!" * 700]
     batch = TextBatch(texts, [""] * 4)
     assert batch.words == words(batch)
+
+
+def test_a_chunk_that_is_too_long_for_one_look_is_cut_piece_by_piece() -> None:
+    text = "wait," + "a+b/c,é(x)..." * (LONGEST_CHUNK // 8)
+    pieces = [text[start : start + LONGEST_CHUNK] for start in range(0, len(text), LONGEST_CHUNK)]
+    assert len(pieces) == 2
+    found = TextBatch(["so " + text + " it", *pieces], [""] * 3).words
+    assert found[0] == ["so", *found[1], *found[2], "it"]
+    assert "".join(found[0][1:-1]) == text
+    assert TextBatch(["é" * 3 * LONGEST_CHUNK], [""]).words == [["é" * 3 * LONGEST_CHUNK]]
+
+
+def test_the_first_words_of_a_text_are_looked_at() -> None:
+    many = MOST_WORDS // 2 + 100_000
+    for text, end in (("a, " * many, 1), (" " + "a," * many, LONGEST_CHUNK)):
+        batch = TextBatch(["b c", text, "d e f"], [""] * 3)
+        counts = np.diff(batch.word_table.first).tolist()
+        assert counts[0] == 2
+        assert counts[2] == 3
+        assert MOST_WORDS <= counts[1] <= MOST_WORDS + end
+        assert batch.word_table.words["end"][-1] == len(batch.utf8.data)
 
 
 @pytest.mark.skipif(not LANGUAGES.is_file(), reason=f"{LANGUAGES} is not here")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.filters.fasttext_kernel import LONG_WORD
+from headrace.filters.fasttext_kernel import BLOCK, LONG_WORD
 from headrace.filters.fasttext_models import IMPOSSIBLE, FastTextModel, huffman_tree, load_model
 from headrace.filters.models import ModelFileError
 from headrace.filters.utf8 import Utf8
@@ -111,6 +111,13 @@ def test_a_text_is_the_same_alone_and_among_others(folder: Path, kind: str) -> N
     together, _ = model.probabilities(Utf8.of(TEXTS))
     for number, text in enumerate(TEXTS):
         assert np.array_equal(model.probabilities(Utf8.of([text]))[0][0], together[number])
+
+
+@pytest.mark.parametrize("kind", ["bigrams", "tree"])
+def test_texts_of_several_blocks_of_words(folder: Path, kind: str) -> None:
+    path, library = trained(folder, kind)
+    texts = ["the mill", "river mill by " * (BLOCK // 2), "x " * BLOCK + "</s> mill", "", "a " * (BLOCK - 1), "river"]
+    assert_same(load_model(path), library, texts)
 
 
 def test_a_file_cut_short_is_refused(folder: Path) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from headrace.filters.contract import TextBatch
 from headrace.filters.libraries import MissingLibraryError
 from headrace.filters.pii.cards import CARD_REPLACEMENTS, find_cards, passes_luhn
 from headrace.filters.pii.emails import find_emails
-from headrace.filters.pii.finder import find_spans
+from headrace.filters.pii.finder import find_spans, to_byte_rows
 from headrace.filters.pii.folding import fold
 from headrace.filters.pii.ibans import IBAN_REPLACEMENTS, find_ibans
 from headrace.filters.pii.ipv4 import is_redactable_ipv4
@@ -261,7 +262,15 @@ def test_where_kinds_overlap_the_surer_one_has_it() -> None:
     assert without_iban["num_ibans"] is None
     everywhere = [finder for finder in EVERYTHING.finders() if finder.label in ("card", "phone")]
     for order_of in (everywhere, everywhere[::-1]):
-        assert len(find_spans("tel 4539148803436467", order_of)["card"]) == 1
+        assert len(find_spans("tel 4539148803436467", order_of, {})["card"]) == 1
+
+
+def test_character_offsets_become_byte_offsets() -> None:
+    text = "año 東京 x"
+    rows = np.array([(1, 3, 7), (3, 4, 0), (4, 6, 1), (7, 8, 2)])
+    moved = to_byte_rows(text, rows)
+    assert [text.encode()[a:b].decode() for a, b, _ in moved] == [text[a:b] for a, b, _ in rows]
+    assert moved[:, 2].tolist() == rows[:, 2].tolist()
 
 
 def test_spans_are_bytes_also_behind_other_scripts() -> None:

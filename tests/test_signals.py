@@ -201,6 +201,9 @@ def test_a_large_text_is_simplified_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     text = "ΟΔΟΣ ΟΔΟΣ, 1.5 \u0301 2,5\nÉté... x" * 40
     monkeypatch.setattr("headrace.filters.pieces.PIECE_CHARS", 7)
     assert simplify_in_pieces(text).split() == simplify_text(text).split()
+    for dense in ("a1,2.5;3,ΑΣ.Β'Σ(c)", "١٬٢,3،ά。β", "1,2,3,4"):  # noqa: RUF001
+        dense *= 20
+        assert simplify_in_pieces(dense).split() == simplify_text(dense).split()
     assert simplify_in_pieces("ab" * 20) == "ab" * 20
     whole = "é: me@example.net, 8.8.8.8\nx 9.9.9.9\n" * 30
     in_pieces = one(Pii(), whole)["redactions"]

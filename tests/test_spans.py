@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.filters.spans import Span, View, apply_spans, merge_spans, to_byte_offsets
+from headrace.filters.spans import Span, View, apply_spans, merge_spans
 
 TEXT = "añ€ b\nc🍷d " * 3
 BOUNDARIES = sorted({len(TEXT[:i].encode()) for i in range(len(TEXT) + 1)})
@@ -95,10 +95,3 @@ def test_a_text_without_edits_is_its_own_view() -> None:
 def test_a_span_outside_the_text_or_inside_a_character_is_refused(start: int, end: int) -> None:
     with pytest.raises(ValueError, match=r"outside a text|codec"):
         apply_spans("añ", [Span(start, end, "x")])
-
-
-def test_character_offsets_become_byte_offsets() -> None:
-    spans = [Span(1, 3, "x"), Span(0, 2, "y"), Span(7, 8, "z")]
-    moved = to_byte_offsets(TEXT, spans)
-    data = TEXT.encode()
-    assert [data[s.start : s.end].decode() for s in moved] == [TEXT[s.start : s.end] for s in spans]

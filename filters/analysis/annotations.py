@@ -1,7 +1,8 @@
 """RedPajama-v2's counts as kernels: one over texts as they are, one over normalized texts.
 
-They find what `filters.signals.redpajama` describes. A normalized text is words with one space between them. Words and
-runs of words are compared by 64-bit hashes; the hashes of runs of n words are made from those of n - 1.
+They find what `filters.signals.redpajama` describes. A normalized text is words with one space between them. The
+first `MOST_WORDS` words are looked at. Words and runs of words are compared by 64-bit hashes; the hashes of runs of n
+words are made from those of n - 1.
 """
 
 import math
@@ -11,6 +12,7 @@ import numpy as np
 from headrace.filters.analysis.hashing import append_byte, as_key, join_hashes
 from headrace.filters.analysis.letters import Letter
 from headrace.filters.analysis.lexicon import find_entry
+from headrace.filters.analysis.limits import MOST_WORDS
 from headrace.filters.analysis.lines import begins_character, count_byte, ends_with_ellipsis
 from headrace.filters.analysis.matching import stands_exactly
 from headrace.filters.analysis.seen import emptied, slot_of, table_size
@@ -115,7 +117,7 @@ def count_raw(data, offsets, stop_words, index, pages):  # type: ignore[no-untyp
 def _cut(data, start, end, words, row, index, pages):  # type: ignore[no-untyped-def]
     """Write the words of a normalized text; return how many there are."""
     count, position = 0, start
-    while position < end:
+    while position < end and count < MOST_WORDS:
         begin, value, num_chars = position, np.uint64(0), np.uint32(0)
         while position < end and data[position] != _PLAIN_SPACE:
             value = append_byte(value, data[position])
@@ -218,7 +220,7 @@ def count_normalized(data, offsets, index, pages):  # type: ignore[no-untyped-de
     of_count = np.empty(1, np.uint32)
     for text in range(num_texts):
         row, start, end = counts[text], offsets[text], offsets[text + 1]
-        most = count_byte(data, start, end, _PLAIN_SPACE) + 1
+        most = min(count_byte(data, start, end, _PLAIN_SPACE) + 1, MOST_WORDS)
         if most > len(words):
             words, keys, covered = np.empty(most, _NORMAL_WORD), np.empty(most, np.uint64), np.empty(most, np.uint8)
             of_count = np.empty(most + 1, np.uint32)

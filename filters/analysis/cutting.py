@@ -4,6 +4,9 @@ The algorithm is that of `filters.words`: a chunk between white space loses pref
 nothing to take is left, and what remains is cut at infixes. Two questions stay with the reference: whether a core is a
 URL, and whether words of one chunk together spell an exception; chunks that might be concerned (a few in a thousand)
 are written down, for `filters.analysis.tokens` to ask. Most chunks are letters alone and are done in one glance.
+
+Memory is bounded twice. Of a text the first `MOST_WORDS` words are cut, which is 50 MB of prose. A chunk that must be
+cut with care is cut in pieces of `LONGEST_CHUNK` characters, each as if it stood alone.
 """
 
 import numpy as np
@@ -20,6 +23,7 @@ from headrace.filters.analysis.affixes import (
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.hashing import append_byte, hash_between, join_hashes
 from headrace.filters.analysis.lexicon import LONGEST_EXCEPTION, PAIR, find_entry
+from headrace.filters.analysis.limits import MOST_WORDS
 from headrace.filters.analysis.lines import begins_character
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
@@ -30,7 +34,8 @@ _SYMBOL, _SENTENCE_TERMINAL = int(Flag.SYMBOL), int(Flag.SENTENCE_TERMINAL)
 _SUFFIX, _BEFORE_LAST_DOT = int(Flag.SUFFIX), int(Flag.BEFORE_LAST_DOT)
 _PLAIN_SPACE, _DOT = ord(" "), ord(".")
 _ASCII = 128
-WORDS, CHUNK, DOUBTFUL = 1, 2, 3  # what may lack room
+WORDS, CHUNK, DOUBTFUL, NOTHING = 1, 2, 3, 4  # what may lack room; nothing more is to be cut
+LONGEST_CHUNK = 1 << 16
 
 HAS_LETTER, NON_SYMBOL, ALL_PUNCTUATION, TERMINAL, AFTER_SPACE = 1, 2, 4, 8, 16  # marks of a word
 
@@ -190,6 +195,22 @@ def _decode_chunk(data, start, end, chunk, index, pages):  # type: ignore[no-unt
 
 
 @kernel()
+def _cut_long_chunk(  # type: ignore[no-untyped-def]
+    data, start, end, index, pages, entries, piece_bytes, chunk, suffixes, words, count, limit
+):
+    """Write the words of data[start:end], piece by piece up to about a limit; return how many there are."""
+    while start < end and count < limit:
+        middle, size = start, 0
+        while middle < end and size < LONGEST_CHUNK:
+            middle += decode(data, middle)[1]
+            size += 1
+        _decode_chunk(data, start, middle, chunk, index, pages)
+        count, _ = cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count)
+        start = middle
+    return count
+
+
+@kernel()
 def _cut_some(  # type: ignore[no-untyped-def]
     data,
     position,
@@ -204,6 +225,7 @@ def _cut_some(  # type: ignore[no-untyped-def]
     doubtful,
     words,
     count,
+    limit,
     asked,
 ):
     """Cut a text from a position on; return where it stopped, what lacked room there, and the counts.
@@ -238,10 +260,12 @@ def _cut_some(  # type: ignore[no-untyped-def]
         if not size:
             position += length
             continue
-        if count + size > len(words):
+        if count >= limit:
+            return gap, NOTHING, count, asked
+        if count + min(size, limit - count + LONGEST_CHUNK) > len(words):
             return gap, WORDS, count, asked
-        if size > len(suffixes) or asked == len(doubtful):
-            return gap, CHUNK if size > len(suffixes) else DOUBTFUL, count, asked
+        if min(size, LONGEST_CHUNK) > len(suffixes) or asked == len(doubtful):
+            return gap, DOUBTFUL if asked == len(doubtful) else CHUNK, count, asked
         first, known = count, size <= LONGEST_EXCEPTION and find_entry(entries, value) >= 0
         mark_hash = hash_between(value_before, value, position - middle)
         if every & _INERT and not known:
@@ -256,6 +280,10 @@ def _cut_some(  # type: ignore[no-untyped-def]
         ):
             count = _write_word(words, count, value_before, begin, middle, size - 1, some_before, every_before)
             count = _write_word(words, count, mark_hash, middle, position, np.int64(1), flags, flags)
+        elif size > LONGEST_CHUNK:
+            count = _cut_long_chunk(
+                data, begin, position, index, pages, entries, piece_bytes, chunk, suffixes, words, count, limit
+            )
         else:
             _decode_chunk(data, begin, position, chunk, index, pages)
             count, ask = cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count)
@@ -284,11 +312,11 @@ def cut_batch(data, offsets, index, pages, entries, piece_bytes):  # type: ignor
     doubtful, asked, count = np.empty((64, 4), np.int64), np.int64(0), np.int64(0)
     ascii_flags = pages[np.int64(index[0]) << 8 :][:_ASCII]
     for text in range(len(offsets) - 1):
-        position, stop = offsets[text], offsets[text + 1]
+        position, stop, limit = offsets[text], offsets[text + 1], first_word[text] + MOST_WORDS
         while position < stop:
             position, lacking, count, asked = _cut_some(
                 data, position, stop, index, pages, ascii_flags, entries, piece_bytes, chunk, suffixes, doubtful,
-                words, count, asked,
+                words, count, limit, asked,
             )  # fmt: skip
             if lacking == WORDS:
                 larger = np.empty(2 * len(words), WORD)
@@ -298,6 +326,8 @@ def cut_batch(data, offsets, index, pages, entries, piece_bytes):  # type: ignor
                 chunk, suffixes = np.empty(2 * len(chunk), POINT), np.empty(2 * len(suffixes), np.int64)
             elif lacking == DOUBTFUL:
                 doubtful = np.concatenate((doubtful, np.empty_like(doubtful)))
+            elif lacking == NOTHING:
+                break
         first_word[text + 1] = count
     return words, count, first_word, doubtful[:asked]
 

@@ -15,7 +15,7 @@ from headrace.filters.analysis.lines import (
     skip_space,
     trim_space,
 )
-from headrace.filters.analysis.seen import emptied, slot_of, table_size
+from headrace.filters.analysis.seen import emptied, most_different_lines, slot_of, table_size
 from headrace.filters.kernels import kernel
 
 _SPACE, _LINE_TERMINAL = int(Flag.SPACE), int(Flag.LINE_TERMINAL)
@@ -98,7 +98,7 @@ def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ign
         row = counts[text]
         start, stop = offsets[text], offsets[text + 1]
         row[5] = count_byte(data, start, stop, _LINE_FEED)
-        slots = table_size(row[5] + 1)
+        slots = table_size(most_different_lines(row[5] + 1, stop - start))
         if slots > len(room):
             room = np.empty(slots, np.uint64)
         seen = emptied(room, slots)

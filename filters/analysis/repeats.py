@@ -9,7 +9,7 @@ import numpy as np
 
 from headrace.filters.analysis.hashing import append_byte, as_key, hash_between, join_hashes, power
 from headrace.filters.analysis.lines import begins_character, count_byte, count_characters, skip_space, trim_space
-from headrace.filters.analysis.seen import emptied, slot_of, table_size
+from headrace.filters.analysis.seen import emptied, most_different_lines, slot_of, table_size
 from headrace.filters.kernels import kernel
 
 # The words before a word, put together: their hash and bytes. Packed: there are as many as words.
@@ -126,7 +126,8 @@ def count_repeats(data, offsets, words, first_word, top, repeated, index, pages)
         row[0] = count_characters(data, start, end)
         num_pieces = count_byte(data, start, end, _LINE_FEED) + 1
         first, last = first_word[text], first_word[text + 1]
-        piece_slots, word_slots = table_size(num_pieces), table_size(last - first)
+        piece_slots = table_size(most_different_lines(num_pieces, end - start))
+        word_slots = table_size(last - first)
         if max(piece_slots, word_slots) > len(room):
             room = np.empty(max(piece_slots, word_slots), np.uint64)
             seen = np.empty(len(room), np.uint32)

@@ -14,6 +14,12 @@ def table_size(num_keys):  # type: ignore[no-untyped-def]
     return size
 
 
+@kernel()
+def most_different_lines(num_lines, num_bytes):  # type: ignore[no-untyped-def]
+    """Return how many of the lines in so many bytes can differ: few are short, all others take four bytes and more."""
+    return min(num_lines, 1 + 256 + 256 * 256 + num_bytes // 4)
+
+
 @kernel(within=True)
 def emptied(room, size):  # type: ignore[no-untyped-def]
     """Return the first slots of a table, emptied."""

@@ -4,13 +4,18 @@ A finding is masked by NUL characters, which belong to nothing that is looked fo
 it again nor grow into it, and spans of all kinds are disjoint.
 """
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from io import StringIO
+
+import numpy as np
 
 from headrace.filters.pii.folding import fold
-from headrace.filters.spans import Span, to_byte_offsets
+from headrace.filters.utf8 import Int64s
 
 Range = tuple[int, int]
+Kinds = dict[tuple[str, str | None], int]
 Find = Callable[[str], Iterable[Range]]
 
 
@@ -27,30 +32,50 @@ class Finder:
     folded: bool = False
 
 
-def find_spans(text: str, finders: Sequence[Finder]) -> dict[str, list[Span]]:
-    """Return the spans of each finder by label, in byte offsets; where kinds overlap, the first in order has it."""
-    found: dict[str, list[Span]] = {}
+def find_spans(text: str, finders: Sequence[Finder], kinds: Kinds) -> dict[str, Int64s]:
+    """Return by label a row of start, end (in bytes of UTF-8) and kind for each finding, in order.
+
+    Where findings overlap, the first finder has it. `kinds` numbers labels with replacements, and gets those that come
+    up. Findings are numbers from the beginning, since a text may consist of millions of them.
+    """
+    found: dict[str, Int64s] = {}
     seen, folded = text, None
     for finder in finders:
         if finder.folded and folded is None:
             folded = fold(seen)
-        source = folded if finder.folded and folded is not None else seen
-        ranges = list(finder.find(source))
-        replaced = [Span(a, b, finder.label, finder.replace(text[a:b])) for a, b in ranges]
-        found[finder.label] = to_byte_offsets(text, replaced)
-        if ranges:
-            seen = _mask(seen, ranges)
-            folded = None if folded is None else _mask(folded, ranges)
+        ranges = array("q")
+        for start, end in finder.find(folded if finder.folded and folded is not None else seen):
+            kind = kinds.setdefault((finder.label, finder.replace(text[start:end])), len(kinds))
+            ranges.extend((start, end, kind))
+        rows = np.array(ranges, np.int64).reshape(-1, 3)
+        found[finder.label] = to_byte_rows(text, rows)
+        if len(rows):
+            seen = _mask(seen, rows)
+            folded = None if folded is None else _mask(folded, rows)
     return found
 
 
-def _mask(text: str, ranges: Iterable[Range]) -> str:
-    parts: list[str] = []
-    position = 0
-    for start, end in ranges:
-        parts += (text[position:start], "\0" * (end - start))
+def to_byte_rows(text: str, rows: Int64s) -> Int64s:
+    """Return disjoint rows in order whose first two columns count characters as rows that count bytes of UTF-8."""
+    if text.isascii() or not len(rows):
+        return rows
+    moved = rows.copy()
+    before = num_bytes = 0
+    for row, start, end in zip(moved, rows[:, 0], rows[:, 1], strict=True):
+        row[0] = num_bytes + len(text[before:start].encode())
+        row[1] = num_bytes = row[0] + len(text[start:end].encode())
+        before = end
+    return moved
+
+
+def _mask(text: str, rows: Int64s) -> str:
+    masked, position = StringIO(newline=""), 0
+    for start, end in zip(rows[:, 0], rows[:, 1], strict=True):
+        masked.write(text[position:start])
+        masked.write("\0" * (end - start))
         position = end
-    return "".join((*parts, text[position:]))
+    masked.write(text[position:])
+    return masked.getvalue()
 
 
 def choose(replacements: Sequence[str]) -> Callable[[str], str]:

@@ -17,19 +17,22 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 from unicodedata import unidata_version
 
-from headrace.filters.contract import Column, TextBatch, by_column, register
+import numpy as np
+
+from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.libraries import library_version
 from headrace.filters.pieces import iter_pieces
 from headrace.filters.pii.cards import CARD_REPLACEMENTS, find_cards
 from headrace.filters.pii.emails import EMAIL_REPLACEMENTS, find_emails
-from headrace.filters.pii.finder import Find, Finder, blank, choose, find_spans
+from headrace.filters.pii.finder import Find, Finder, Kinds, blank, choose, find_spans
 from headrace.filters.pii.ibans import IBAN_REPLACEMENTS, find_ibans
 from headrace.filters.pii.ipv4 import IPV4_REPLACEMENTS, find_ipv4
 from headrace.filters.pii.ipv6 import IPV6_REPLACEMENTS, find_ipv6
 from headrace.filters.pii.national_id_table import NATIONAL_IDS
 from headrace.filters.pii.national_ids import find_national_ids
 from headrace.filters.pii.phones import PHONE_REPLACEMENTS, find_phones, known_regions
-from headrace.filters.spans import Span
+from headrace.filters.spans import SpanColumn
+from headrace.filters.utf8 import Int64s
 
 COUNTS = {
     "num_emails": ("email", "e-mail addresses"),
@@ -43,6 +46,7 @@ COUNTS = {
 
 
 _LINE_END = re.compile("\n")
+_NONE = np.empty((0, 3), np.int64)
 
 
 @register
@@ -110,8 +114,15 @@ class Pii:
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return spans and counts; raises as `resources` does."""
         self.resources()
-        finders = self.finders()
-        return by_column(self.columns, (_measure(text, finders) for text in batch.texts))
+        finders, kinds = self.finders(), Kinds()
+        found = [_find(text, finders, kinds) for text in batch.texts]
+        spans = [rows[np.lexsort((rows[:, 1], rows[:, 0]))] for rows in map(_gather, found)]
+        offsets = np.cumsum([0, *map(len, spans)], dtype=np.int64)
+        starts, ends, numbers = (np.concatenate([rows[:, column] for rows in (*spans, _NONE)]) for column in range(3))
+        counts = {
+            name: [len(rows[label]) if label in rows else None for rows in found] for name, (label, _) in COUNTS.items()
+        }
+        return {"redactions": SpanColumn(offsets, starts, ends, numbers, tuple(kinds)), **counts}
 
     def finders(self) -> tuple[Finder, ...]:
         """Return what is switched on, in order of precedence: the surest kind first, the vaguest last."""
@@ -143,17 +154,16 @@ def _check(option: str, names: Sequence[str], known: Collection[str]) -> None:
             raise ValueError(f"{option}: there is no {name!r}; {hint}")
 
 
-def _measure(text: str, finders: Sequence[Finder]) -> tuple[Any, ...]:
-    """Return spans and counts; a text of many megabytes is searched in pieces of whole lines, to save memory."""
-    found: dict[str, list[Span]] = {finder.label: [] for finder in finders}
+def _find(text: str, finders: Sequence[Finder], kinds: Kinds) -> dict[str, Int64s]:
+    """Return findings by label; a text of many megabytes is searched in pieces of whole lines, to save memory."""
+    found: dict[str, list[Int64s]] = {finder.label: [_NONE] for finder in finders}
     before = 0
     for piece in iter_pieces(text, _LINE_END):
-        for label, spans_of_piece in find_spans(piece, finders).items():
-            found[label] += [span._replace(start=span.start + before, end=span.end + before) for span in spans_of_piece]
+        for label, rows in find_spans(piece, finders, kinds).items():
+            found[label].append(rows + np.array((before, before, 0)))
         before += len(piece.encode())
-    spans = sorted(span for kind in found.values() for span in kind)
-    return spans, *(_count(found.get(label)) for label, _ in COUNTS.values())
+    return {label: np.concatenate(rows) for label, rows in found.items()}
 
 
-def _count(spans: Sequence[Span] | None) -> int | None:
-    return None if spans is None else len(spans)
+def _gather(found: Mapping[str, Int64s]) -> Int64s:
+    return np.concatenate([_NONE, *found.values()])
