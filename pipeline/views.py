@@ -159,7 +159,7 @@ def list_parts(lists: pa.Array) -> tuple[Int64s, pa.Array]:
 
 def span_array(spans: SpanColumn) -> pa.Array:
     """Return spans as Arrow has them."""
-    labels, replacements = (pa.array(names, pa.string()) for names in zip(*spans.kinds, strict=True))
+    labels, replacements = (pa.array([kind[part] for kind in spans.kinds], pa.string()) for part in (0, 1))
     fields = [pa.array(spans.starts), pa.array(spans.ends), labels.take(spans.labels), replacements.take(spans.labels)]
     values = pa.StructArray.from_arrays(fields, fields=list(SPANS.value_type))
     return pa.ListArray.from_arrays(pa.array(spans.offsets, pa.int32()), values, type=SPANS)

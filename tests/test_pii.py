@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +31,7 @@ from headrace.filters.pii.phones import PHONE_REPLACEMENTS, find_phones
 from headrace.filters.signals.pii import Pii
 from headrace.filters.spans import apply_spans
 from headrace.pipeline.errors import RecipeError
-from headrace.pipeline.views import make_signal
+from headrace.pipeline.views import Views, make_signal
 
 ALL = {"ipv6": True, "phones": True, "cards": True, "ibans": True, "national_ids": True}
 EVERYTHING = Pii(**ALL, phone_regions=("US", "GB", "DE"))
@@ -417,3 +418,10 @@ def test_folding_keeps_every_character_in_its_place() -> None:
     everything = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x20000)]))
     assert len(fold(everything)) == len(everything)
     assert fold("plain") == "plain"
+
+
+def test_a_batch_without_findings_is_stored() -> None:
+    views = Views(pa.array(["nothing here", ""]), pa.array(["", ""]), None)
+    columns = dict(zip([column.name for column in Pii().columns], views.measure(Pii()), strict=True))
+    assert columns["redactions"].to_pylist() == [[], []]
+    assert columns["num_emails"].to_pylist() == [0, 0]

@@ -4,6 +4,8 @@ The reference is `filters.words.EnglishTokenizer`, which is compared with spaCy 
 reference. What the kernel cannot know is remembered by chunk, so a URL that stands on every page is asked about once.
 """
 
+from array import array
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from headrace.filters.analysis.lexicon import english_lexicon
 from headrace.filters.utf8 import Int64s, Uint8s, decode
 from headrace.filters.words import english_tokenizer
 
+_ROWS_AT_ONCE = _MEMO_CHUNKS = 1 << 16
 _SURROUNDINGS = 12  # words on either side; the longest sequence that spells an exception has fewer
 
 
@@ -43,21 +46,29 @@ def cut_words(data: Uint8s, offsets: Int64s) -> WordTable:
 def _corrected(data: Uint8s, table: WordTable, doubtful: Int64s) -> WordTable:
     """Replace the words of those chunks that the reference cuts in another way."""
     remembered: dict[bytes, list[int] | None] = {}
-    runs, lengths = [], []
-    for start, end, first, last in doubtful.tolist():
+    runs, lengths = array("q"), array("q")
+    for start, end, first, last in _rows(doubtful):
         chunk = data[start:end].tobytes()
         if chunk not in remembered:
+            if len(remembered) == _MEMO_CHUNKS:
+                remembered.clear()
             remembered[chunk] = _alone(chunk.decode())
         pieces = remembered[chunk]
         if pieces is None:
             pieces = _among_others(data, table, start, end, first, last)
         if pieces != table.words["num_bytes"][first:last].tolist():
-            runs.append((start, first, last, len(pieces)))
-            lengths += pieces
+            runs.extend((start, first, last, len(pieces)))
+            lengths.extend(pieces)
     if not runs:
         return table
-    changes = np.array(runs, np.int64), np.array(lengths, np.int64)
+    changes = np.array(runs, np.int64).reshape(-1, 4), np.array(lengths, np.int64)
     return WordTable(*replace_words(data, table.words, table.first, *changes, *load_codepoints()))
+
+
+def _rows(table: Int64s) -> Iterator[list[int]]:
+    """Yield the rows of a table as lists, few of which are there at once."""
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        yield from table[start : start + _ROWS_AT_ONCE].tolist()
 
 
 def _alone(chunk: str) -> list[int] | None:
