@@ -12,6 +12,7 @@ from headrace.filters.kernels import kernel
 
 BASE = np.uint64(0x5851F42D4C957F2D)  # Knuth's multiplier for MMIX; odd, so that no byte is ever multiplied away
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)  # of rrmxmx by Evensen, for its avalanche with a shift by 32
 _ONE = np.uint64(1)
 _NUM_POWERS = 256
 
@@ -30,6 +31,33 @@ _POWERS = _powers()
 def append_byte(value, byte):  # type: ignore[no-untyped-def]
     """Return the hash of a string with one more byte."""
     return value * BASE + np.uint64(byte) + _ONE
+
+
+@kernel(within=True)
+def read_number(data, position, num_bytes):  # type: ignore[no-untyped-def]
+    """Return the little-endian number that some bytes hold."""
+    value = np.uint64(0)
+    for byte in range(num_bytes):
+        value |= np.uint64(data[position + byte]) << np.uint64(8 * byte)
+    return value
+
+
+@kernel(within=True)
+def write_number(data, position, value):  # type: ignore[no-untyped-def]
+    """Write a number as eight little-endian bytes."""
+    for byte in range(8):
+        data[position + byte] = np.uint8(value >> np.uint64(8 * byte))
+
+
+@kernel(within=True)
+def digest_bytes(data, start, end):  # type: ignore[no-untyped-def]
+    """Return a 64-bit digest of data[start:end], eight bytes at a time; digests cannot be put together."""
+    value = np.uint64(end - start) * _GOLDEN
+    while start + 8 <= end:
+        value = (value ^ read_number(data, start, 8)) * _MULTIPLIER
+        value ^= value >> np.uint64(32)
+        start += 8
+    return (value ^ read_number(data, start, end - start)) * _MULTIPLIER
 
 
 @kernel(within=True)

@@ -4,13 +4,14 @@ import numpy as np
 
 from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.cutting import HAS_LETTER, NON_SYMBOL
-from headrace.filters.analysis.hashing import append_byte, as_key
+from headrace.filters.analysis.hashing import as_key, digest_bytes
 from headrace.filters.analysis.lexicon import find_entry
 from headrace.filters.analysis.lines import (
-    begins_character,
     count_byte,
+    count_characters,
     ends_with_ellipsis,
     find_break,
+    find_byte,
     last_character,
     skip_space,
     trim_space,
@@ -103,17 +104,14 @@ def count_fragments(data, offsets, short_line_chars, index, pages):  # type: ign
             room = np.empty(slots, np.uint64)
         seen = emptied(room, slots)
         while start <= stop:
-            end, value, num_chars = start, np.uint64(0), 0
-            while end < stop and data[end] != _LINE_FEED:
-                value = append_byte(value, data[end])
-                num_chars += begins_character(data[end])
-                end += 1
+            end = find_byte(data, start, stop, _LINE_FEED)
+            num_chars = count_characters(data, start, end)
             row[4] += num_chars
             if skip_space(data, start, end, index, pages) < end:
                 row[0] += 1
                 row[1] += (last_character(data, start, end, index, pages)[1] & _LINE_TERMINAL) != 0
                 row[2] += num_chars <= short_line_chars
-                key = as_key(value)
+                key = as_key(digest_bytes(data, start, end))
                 slot = slot_of(seen, key)
                 row[3] += num_chars if seen[slot] == key else 0
                 seen[slot] = key

@@ -6,6 +6,7 @@ XXH64 follows its specification (github.com/Cyan4973/xxHash, seed 0). Hash funct
 
 import numpy as np
 
+from headrace.filters.analysis.hashing import read_number
 from headrace.filters.kernels import kernel
 
 MERSENNE_PRIME = np.uint64((1 << 61) - 1)
@@ -21,15 +22,6 @@ def _rotate(value, bits):  # type: ignore[no-untyped-def]
 
 
 @kernel(within=True)
-def _read(data, position, num_bytes):  # type: ignore[no-untyped-def]
-    """Return a little-endian number."""
-    value = np.uint64(0)
-    for byte in range(num_bytes):
-        value |= np.uint64(data[position + byte]) << np.uint64(8 * byte)
-    return value
-
-
-@kernel(within=True)
 def _round(lane, value):  # type: ignore[no-untyped-def]
     return _rotate(lane + value * _PRIME_2, 31) * _PRIME_1
 
@@ -39,10 +31,10 @@ def _hash_stripes(data, size):  # type: ignore[no-untyped-def]
     """Return what whole stripes of 32 bytes come to."""
     a, b, c, d = _PRIME_1 + _PRIME_2, _PRIME_2, np.uint64(0), np.uint64(0) - _PRIME_1
     for position in range(0, size - 31, 32):
-        a = _round(a, _read(data, position, 8))
-        b = _round(b, _read(data, position + 8, 8))
-        c = _round(c, _read(data, position + 16, 8))
-        d = _round(d, _read(data, position + 24, 8))
+        a = _round(a, read_number(data, position, 8))
+        b = _round(b, read_number(data, position + 8, 8))
+        c = _round(c, read_number(data, position + 16, 8))
+        d = _round(d, read_number(data, position + 24, 8))
     value = _rotate(a, 1) + _rotate(b, 7) + _rotate(c, 12) + _rotate(d, 18)
     for lane in (a, b, c, d):
         value = (value ^ _round(np.uint64(0), lane)) * _PRIME_1 + _PRIME_4
@@ -55,10 +47,10 @@ def xxh64(data, size):  # type: ignore[no-untyped-def]
     value = (_hash_stripes(data, size) if size >= 32 else _PRIME_5) + np.uint64(size)
     position = size - size % 32
     while position + 8 <= size:
-        value = _rotate(value ^ _round(np.uint64(0), _read(data, position, 8)), 27) * _PRIME_1 + _PRIME_4
+        value = _rotate(value ^ _round(np.uint64(0), read_number(data, position, 8)), 27) * _PRIME_1 + _PRIME_4
         position += 8
     if position + 4 <= size:
-        value = _rotate(value ^ (_read(data, position, 4) * _PRIME_1), 23) * _PRIME_2 + _PRIME_3
+        value = _rotate(value ^ (read_number(data, position, 4) * _PRIME_1), 23) * _PRIME_2 + _PRIME_3
         position += 4
     while position < size:
         value = _rotate(value ^ (np.uint64(data[position]) * _PRIME_5), 11) * _PRIME_1
