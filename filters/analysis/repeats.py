@@ -97,7 +97,7 @@ def _top_run(words, first, end, n, runs, num_runs, table, seen):  # type: ignore
 @kernel()
 def _put_together(data, words, first, end, joined):  # type: ignore[no-untyped-def]
     """Write the bytes of words end to end, and zeros behind them; eight at a time, the next over the rest."""
-    size = 0
+    size = np.int64(0)
     for word in range(first, end):
         stop, num_bytes = np.int64(words[word].end), np.int64(words[word].num_bytes)
         position, written = stop - num_bytes, size
