@@ -176,9 +176,9 @@ class Store:
         folder = self.artifact_folder(manifest.stage, manifest.key)
         return all(_has_size(folder / file.name, file.bytes) for part in manifest.parts for file in part.files.values())
 
-    def manifests(self) -> Iterator[Path]:
-        """Yield the path of every manifest in the store, sorted."""
-        yield from sorted(self.root.glob(f"artifacts/*/*/{MANIFEST}"))
+    def manifests(self, stage: str = "*") -> Iterator[Path]:
+        """Yield the path of every manifest in the store, sorted; with a `stage`, of that stage's."""
+        yield from sorted(self.root.glob(f"artifacts/{stage}/*/{MANIFEST}"))
 
     def find_manifest(self, stage: str, key: str) -> Path | None:
         """Return the path of an artifact's manifest, or None where it is not (or not yet) published."""
