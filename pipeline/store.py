@@ -4,6 +4,7 @@
     inputs/<name>.json                       sha256 of raw inputs, remembered by place, size and time
     tasks/<stage>/<kk>/<key>/                one folder a task: files written aside, then commit.json by put-if-absent
     artifacts/<stage>/<key>/                 manifest.json, written last, and the parts as links into tasks/
+    names/<stage>/<name>.json                which artifact a name stands for
     locks/<recipe>.lock.toml                 what the last build of a recipe resolved to
 
 A task's files carry a random name until its commit names them, so that two workers on one task never share a file; the
@@ -105,6 +106,10 @@ class Store:
         """Return where a part of an artifact lies; of its main table if none is named."""
         file = manifest.parts[part].files[table or manifest.table]
         return self.artifact_folder(manifest.stage, manifest.key) / file.name
+
+    def name_folder(self, stage: str) -> Path:
+        """Return the folder of the names of a stage's artifacts."""
+        return self.root / "names" / stage
 
     def relative(self, path: Path) -> str:
         """Return a path inside the store as it is written into records."""
