@@ -4,6 +4,7 @@ A store is made with a million documents (of no text) and the side tables that F
 parts as large as those of 256 MiB of 5 KB texts, with values drawn so that a third of the documents fail something.
 Then, for one threshold after another, the rules' step is made anew, from planning to the published manifest, with
 workers that start for it; and the same question is asked of the store by `headrace rules --set`, which decides nothing.
+It is asked once more where a step `best` follows, whose threshold the question has to find anew.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from headrace.pipeline.stages.distinct import Distinct
 from headrace.pipeline.stages.judge import Adopt, Rules
 from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.stages.read import Read, SourceConfig
+from headrace.pipeline.stages.threshold import Threshold, threshold_rule
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import write_table
 from headrace.pipeline.views import make_signal, side_table_schema
@@ -43,6 +45,7 @@ PART_DOCUMENTS = 52_000
 REQUIRED_SECONDS = 3.0
 SETS = ("gopher", "c4", "fineweb")
 MEASURED = (("gopher_repetition", "raw"), ("gopher_quality", "raw"), ("c4", "raw"), ("fineweb", "c4"))
+BEST = "gopher_quality.mean_word_length"
 THRESHOLDS = (0.66, 0.65, 0.64, 0.63, 0.62)
 
 Upstream = dict[str, Manifest]
@@ -160,15 +163,31 @@ def time_decisions(store: Store, upstream: Upstream, workers: int) -> Timed:
 
 def time_questions(store: Store, upstream: Upstream) -> Timed:
     """Time the question what other thresholds would do, with samples, in this process."""
+    manifest = _make_rules(store, upstream)
+    return Timed("a changed threshold asked about", _ask(store, manifest), None)
+
+
+def time_questions_of_best(store: Store, upstream: Upstream) -> Timed:
+    """Time the same question where the rules are followed by a step `best`."""
+    engine, before = InlineEngine(), {**upstream, "verdicts": _make_rules(store, upstream)}
+    found = make_one("best 2", Threshold(column=BEST, share=0.1), before, store, engine)
+    rule = threshold_rule(found, store, ties="keep", on_null="drop", reason="not_among_the_best")
+    manifest = make_one("best 2 verdicts", Rules(rules=(rule,)), before, store, engine)
+    return Timed("the same, before a step `best`", _ask(store, manifest), None)
+
+
+def _make_rules(store: Store, upstream: Upstream) -> Manifest:
     stage = Rules(rules=tuple(given_keys(rule) for rule in compose_rules(SETS)))
-    manifest = make_one("rules", stage, upstream, store, InlineEngine())
-    path = store.artifact_folder(manifest.stage, manifest.key)
-    seconds = []
+    return make_one("rules", stage, upstream, store, InlineEngine())
+
+
+def _ask(store: Store, manifest: Manifest) -> list[float]:
+    path, seconds = store.artifact_folder(manifest.stage, manifest.key), []
     for threshold in THRESHOLDS:
         start = time.perf_counter()
         ask_rules(path, [f"fineweb.short_line_ratio <= {threshold}"])
         seconds.append(time.perf_counter() - start)
-    return Timed("a changed threshold asked about", seconds, None)
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -180,7 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with TemporaryDirectory() as folder:
         store, upstream = make_store(Path(folder) / "store", options.documents)
-        timed = [time_decisions(store, upstream, options.workers), time_questions(store, upstream)]
+        timed = [
+            time_decisions(store, upstream, options.workers),
+            time_questions(store, upstream),
+            time_questions_of_best(store, upstream),
+        ]
     rows = [one.as_row() for one in timed]
     if options.json:
         print(json.dumps(rows))

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from headrace.filters.registry import ClassRegistry
 from headrace.filters.utf8 import Int64s, Uint8s, Utf8, frozen
@@ -112,6 +113,30 @@ class Signal(Protocol):
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return for each column name one value per text; spans are byte offsets into the given text."""
+        ...
+
+
+@runtime_checkable
+class StoredModel(Protocol):
+    """A signal that can be measured with a model of the store that it is measured in, by the option `artifact`.
+
+    `artifact` is a name until `pin` has put the digest of its model in place of it; `stored_as` is the stage that
+    trains such models.
+    """
+
+    stored_as: ClassVar[str]
+
+    @property
+    def artifact(self) -> str | None:
+        """The option; None where the model is given otherwise."""
+        ...
+
+    def pin(self, manifest: Path) -> Mapping[str, Any]:
+        """Return the options to change so that they hold the digest of the model, None for those to take away."""
+        ...
+
+    def with_model(self, path: Path) -> "Signal":
+        """Return the signal, when it is pinned, with the file to open; a file with another digest is refused."""
         ...
 
 

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, field
 from functools import cache
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +17,7 @@ from types import GenericAlias, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 from unicodedata import unidata_version
 
-from headrace.filters.models import find_model
+from headrace.filters.models import digest_of, find_model
 from headrace.filters.plugins import PluginError
 
 REFUSED: Mapping[str, str] = {
@@ -113,7 +112,7 @@ def _probe() -> Any:
 
 def block_resources(name: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Return the version of each library and the digest of each file that can change what a filter decides."""
-    files = {f"datatrove:{key}": _digest(path) for key, path in block_files(name, options).items()}
+    files = {f"datatrove:{key}": digest_of(path) for key, path in block_files(name, options).items()}
     return {"datatrove": version("datatrove"), "unicode": unidata_version, **_libraries(name), **files}
 
 
@@ -139,11 +138,6 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return ""
-
-
-@cache
-def _digest(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
 
 
 def block_files(name: str, options: Mapping[str, Any]) -> dict[str, Path]:

@@ -14,6 +14,9 @@ from hashlib import file_digest
 from importlib.util import find_spec
 from pathlib import Path
 
+BY_DIGEST = "sha256:"
+"""What the digest of a model begins with where a name could stand."""
+
 
 class ModelFileError(Exception):
     """A model file is unknown, absent or has another digest than the pinned one; the message says how to get it."""

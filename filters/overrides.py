@@ -99,7 +99,7 @@ def override_rules(rules: Sequence[Rule], overrides: Iterable[RuleOverride]) -> 
 
 def _meant_rule(rules: Sequence[Rule], data: Sequence[Mapping[str, Any]], override: RuleOverride) -> int:
     """Return the number of the rule that an override means, given the keys that each has by now."""
-    column = _meant_column(rules, override.column)
+    column = meant_column([rule.column for rule in rules], override.column, "rule judges")
     over = [i for i, rule in enumerate(rules) if rule.column == column]
     meant = [i for i in over if len(over) == 1 or override.key in data[i]]
     if len(meant) != 1:
@@ -107,9 +107,12 @@ def _meant_rule(rules: Sequence[Rule], data: Sequence[Mapping[str, Any]], overri
     return meant[0]
 
 
-def _meant_column(rules: Sequence[Rule], column: str) -> str:
-    """Return the column of a rule that a name means: itself, or the same on the one view that rules judge it on."""
-    known = list(dict.fromkeys(rule.column for rule in rules))
+def meant_column(columns: Sequence[str], column: str, what: str) -> str:
+    """Return the column that a name means among those of rules: itself, or the same on the one view that is there.
+
+    `what` says in errors who would have to name it (`rule judges`). Raises RuleError.
+    """
+    known = list(dict.fromkeys(columns))
     if column in known:
         return column
     signal, view, name = ColumnId.parse(column)
@@ -119,4 +122,4 @@ def _meant_column(rules: Sequence[Rule], column: str) -> str:
             return views[0]
         if views:
             raise RuleError(f"{column!r} is judged on several views; write one of {', '.join(views)}")
-    raise RuleError(f"no rule judges {column!r}{near_miss(column, known)}")
+    raise RuleError(f"no {what} {column!r}{near_miss(column, known)}")

@@ -32,13 +32,14 @@ from headrace.pipeline.stages.contract import Planning, RawFile, Stage
 from headrace.pipeline.stages.cut import Cut
 from headrace.pipeline.stages.distinct import Distinct
 from headrace.pipeline.stages.judge import Adopt, Rules
-from headrace.pipeline.stages.measure import Measure
+from headrace.pipeline.stages.measure import MODEL, Measure
 from headrace.pipeline.stages.minhash import MinHash
 from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.stages.threshold import Threshold, threshold_rule
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
+from headrace.pipeline.stored_models import pin_models
 from headrace.pipeline.tables import read_columns
 from headrace.pipeline.vocabulary import Vocabulary
 
@@ -107,8 +108,9 @@ class _Walker:
     """Plans the steps of one recipe over one store."""
 
     def __init__(self, recipe: Recipe, store: Store, options: BuildOptions) -> None:
-        self.recipe, self.store, self.options = recipe, store, options
-        check_steps(recipe)
+        self.store, self.options = store, options
+        self.recipe, self.models = pin_models(recipe, store)
+        check_steps(self.recipe)
         self.files = self._find_files()
         self.upstream: dict[str, Manifest] = {}
 
@@ -144,8 +146,8 @@ class _Walker:
             for file in files
         )
 
-    def _planned(self, label: str, stage: Stage) -> Planned:
-        roles = {role: self.upstream[role] for role in stage.inputs()}
+    def _planned(self, label: str, stage: Stage, more: Mapping[str, Manifest] = {}) -> Planned:
+        roles = {role: {**self.upstream, **more}[role] for role in stage.inputs()}
         planning = Planning(self.store, roles, self.files)
         return Planned(label, stage, tuple(stage.plan(planning)), planning)
 
@@ -225,10 +227,13 @@ class _Walker:
             stages.append(
                 Measure(signal=spec.name, alias=spec.as_, options=spec.options, view=step.view, plugin=plugin)
             )
-        planned = [self._planned(f"measure {stage.id}", stage) for stage in stages]
+        planned = [self._planned(f"measure {stage.id}", stage, self._model(stage)) for stage in stages]
         manifests = yield planned
         for stage, manifest in zip(stages, manifests, strict=True):
             self.upstream[f"signals:{stage.id}"] = manifest
+
+    def _model(self, stage: Measure) -> dict[str, Manifest]:
+        return {MODEL: self.models[stage.id]} if stage.id in self.models else {}
 
     def _tokenize(self, step: TokenizeStep) -> Walk:
         if step.tokenizer is not None:
@@ -257,7 +262,7 @@ def build(
 
     Raises:
         InputError: a source has no files, or one of them cannot be read.
-        RecipeError: the steps do not fit together.
+        RecipeError: the steps do not fit together, or name a model that the store has not.
         LockError: `locked` does not name what would be built.
         TaskError: a task failed; what was finished is kept.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.labelled_texts import Choice
+from headrace.pipeline.names import give_name
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.classifier import LABELS, TrainClassifier
@@ -29,7 +30,7 @@ class Classifier:
 def train_classifier(
     stage: TrainClassifier, positive: str, negative: str, store: Store, watch: Watcher = ignore_progress
 ) -> Classifier:
-    """Train on the files that two globs name, or find what was trained on them before.
+    """Train on the files that two globs name, or find what was trained on them before; the name stands for it then.
 
     Raises:
         InputError: a glob names no file, a file cannot be read, or too few texts are in them.
@@ -45,6 +46,7 @@ def train_classifier(
         (manifest,) = make([planned], engine, watch)
     finally:
         engine.close()
+    give_name(stage.title, manifest, store)
     return open_classifier(manifest, store)
 
 

@@ -1,7 +1,8 @@
-"""Funnel: what rules do to documents, asked of the side tables alone; no text is read and nothing is decided anew.
+"""Funnel: what rules do to documents, asked of the side tables alone; no text is read and nothing is written.
 
 The documents are those that came to the first step of rules on the way to an artifact: what was no document, or the
 same record twice, is not counted. Of those, each rule is asked of every document, whatever other rules and steps say.
+A step `best` is a rule whose bound follows from the rules before it: with changed rules it is found anew.
 Near-duplicates among the survivors are found by the next build; here a document is kept that fails no rule.
 """
 
@@ -16,12 +17,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from headrace.filters.judging import Bools, apply_rule, failures, first_failures
-from headrace.filters.overrides import override_rules, parse_rule_override
+from headrace.filters.overrides import RuleOverride, override_rules, parse_rule_override
 from headrace.filters.rules import ColumnId, Rule, RuleError, near_miss
-from headrace.pipeline.ancestry import ancestry, manifest_of
+from headrace.pipeline.ancestry import manifest_of
+from headrace.pipeline.best_steps import best_label
+from headrace.pipeline.build_chain import build_chain
 from headrace.pipeline.errors import InputError
+from headrace.pipeline.redeciding import Redecided, Refound, redecide
 from headrace.pipeline.rows import read_row
 from headrace.pipeline.schema import Manifest
+from headrace.pipeline.shares import shares_of, split_shares
 from headrace.pipeline.side_tables import SideTables, Value
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns, same_rows
@@ -33,15 +38,20 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Asked:
-    """A rule and the step that asks it."""
+    """A rule and the step that asks it; `number` is its place in the recipe's order.
 
+    `is_best` says that its bound was found by a step `best`.
+    """
+
+    number: int
     step: str
     rule: Rule
+    is_best: bool
 
     def names(self) -> set[str]:
         """Return every name that an order may call the rule by: step, reason, column, or signal."""
         signal, view, _ = ColumnId.parse(self.rule.column)
-        step = self.step.removeprefix("rules ")
+        step = self.step.removeprefix("rules ").removesuffix(" verdicts")
         return {self.step, step, self.rule.reason, self.rule.column, signal, f"{signal}@{view}"}
 
 
@@ -89,20 +99,16 @@ class Moved:
 
 @dataclass(frozen=True)
 class Change:
-    """What other rules would do: their funnel, and how many documents change sides, with some of them."""
+    """What other rules would do: their funnel, the thresholds that steps `best` would find among other documents than
+    before, and how many documents change sides, with some of them.
+    """
 
     funnel: Funnel
+    thresholds: tuple[Refound, ...]
     num_now_kept: int
     num_now_dropped: int
     now_kept: tuple[Moved, ...]
     now_dropped: tuple[Moved, ...]
-
-
-NOTES = {
-    "threshold": "a step `best` keeps its old threshold here; a build finds it anew among the documents that are left",
-    "minhash": "near-duplicates count like all others here; a build finds them among the documents that are left",
-}
-"""What a changed rule would change besides, by stage, and only a build can tell."""
 
 
 @dataclass(frozen=True)
@@ -124,40 +130,87 @@ def ask_rules(
 
     Args:
         path: A manifest, an artifact's folder or one of its parts: a corpus, or the verdicts of a step.
-        sets: Changes of rules, as `--set` takes them.
+        sets: Changes of rules and shares, as `--set` takes them.
         order: Names of rules to ask first: steps, reasons, columns or signals.
         num_samples: How many documents to return of those that change sides, smallest ids first.
 
     Raises:
-        InputError: no rule was asked on the way to it, or nothing there measures what a changed rule looks at.
+        InputError: no rule was asked on the way to it, nothing there measures what a changed rule looks at, or what a
+            step `best` was built with is not known (see `redecide`).
         RuleError: a change or an order names no rule or column, or cannot be.
-        StoreError, IntegrityError: see `ancestry`.
+        StoreError, IntegrityError: see `build_chain`.
     """
     path = manifest_of(path)
     store = Store.containing(path)
     manifest = Manifest.load(path)
-    chain = ancestry(manifest, store)
-    asked = _ordered([one for item in chain for one in _asked(item)], order)
+    chain = build_chain(manifest, store)
+    asked = list(_asked(chain))
     if not asked:
         raise InputError(f"{path}: no rule was asked on the way to it; name a corpus, or the verdicts of a step")
-    changed = override_rules([one.rule for one in asked], map(parse_rule_override, sets))
-    count = _Count(asked, changed, chain, store, num_samples)
+    ordered = _ordered(asked, order)
+    changed = _changed(asked, sets, chain, store)
+    count = _Count(ordered, [changed.rules[one.number] for one in ordered], chain, store, num_samples)
     for part in range(len(count.verdicts.parts)):
         count.add(part)
     return Answer(
         path=str(path),
         name=manifest.name,
         documents=count.documents,
-        funnel=count.before.funnel(asked),
-        changed=count.change() if sets else None,
-        notes=tuple(NOTES[stage] for stage in dict.fromkeys(item.stage for item in chain) if sets and stage in NOTES),
+        funnel=count.before.funnel(ordered),
+        changed=count.change(changed.thresholds) if sets else None,
+        notes=tuple(_notes(chain, changed)) if sets else (),
     )
 
 
-def _asked(manifest: Manifest) -> Iterator[Asked]:
-    if manifest.stage == "rules":
-        for data in manifest.config["rules"]:
-            yield Asked(manifest.name, Rule.model_validate(data))
+def _asked(chain: Sequence[Manifest]) -> Iterator[Asked]:
+    number = 0
+    for manifest in chain:
+        for data in manifest.config["rules"] if manifest.stage == "rules" else ():
+            yield Asked(number, manifest.name, Rule.model_validate(data), best_label(manifest) is not None)
+            number += 1
+
+
+def _changed(asked: Sequence[Asked], sets: Sequence[str], chain: Sequence[Manifest], store: Store) -> Redecided:
+    """Return all rules in the recipe's order, changed, and with the bounds that steps `best` would have then."""
+    texts, overrides = split_shares(sets)
+    best, plain = ([one for one in asked if one.is_best is wanted] for wanted in (True, False))
+    shares = {best[n].number: share for n, share in shares_of([one.rule.column for one in best], texts).items()}
+    parsed = [parse_rule_override(text) for text in overrides]
+    _refuse_bounds_of_best(best, plain, parsed)
+    rules = [one.rule for one in asked]
+    for one, rule in zip(plain, override_rules([one.rule for one in plain], parsed), strict=True):
+        rules[one.number] = rule
+    tables = SideTables.of(chain, store)
+    tables.check([name for rule in rules for name in rule.columns])
+    return redecide(chain, store, rules, shares)
+
+
+def _refuse_bounds_of_best(best: Sequence[Asked], plain: Sequence[Asked], overrides: Sequence[RuleOverride]) -> None:
+    """Raise `RuleError` where a bound is given for a column that no rule judges but a step `best`."""
+    judged = {one.rule.column for one in plain}
+    for one in best:
+        for override in overrides:
+            if override.column == one.rule.column not in judged:
+                raise RuleError(
+                    f"{override.column!r} is judged by the step {one.step.removesuffix(' verdicts')!r} alone, whose "
+                    f"bound is found among the documents; ask for another share, as in {override.column}.share=0.2"
+                )
+
+
+def _notes(chain: Sequence[Manifest], changed: Redecided) -> Iterator[str]:
+    """Yield what changed rules would change besides, and only a build can tell."""
+    for manifest in chain:
+        if manifest.stage == "minhash":
+            again = "; for the threshold of a later step `best` they were found anew here"
+            yield (
+                f"{manifest.name}: near-duplicates count like all others here; a build finds them among the documents "
+                f"that are left{again if manifest.name in changed.clustered else ''}"
+            )
+        if manifest.stage == "cut" and manifest.config["edits"]:
+            yield (
+                f"{manifest.name}: a build also drops documents that {', '.join(manifest.config['edits'])} leave "
+                "nothing of, which takes their text"
+            )
 
 
 def _ordered(asked: list[Asked], order: Sequence[str]) -> list[Asked]:
@@ -252,12 +305,13 @@ class _Count:
     def _differing(self) -> list[int]:
         return [n for n, one in enumerate(self.asked) if one.rule != self.changed[n]]
 
-    def change(self) -> Change:
-        """Return the changed funnel and who changes sides."""
+    def change(self, thresholds: tuple[Refound, ...]) -> Change:
+        """Return the changed funnel, the thresholds in it that were found anew, and who changes sides."""
         asked = [replace(one, rule=rule) for one, rule in zip(self.asked, self.changed, strict=True)]
         tally = self.after if self._differing() else self.before
         moved = {side: tuple(map(self._describe, found.places)) for side, found in self.moved.items()}
-        return Change(tally.funnel(asked), self.moved[True].total, self.moved[False].total, moved[True], moved[False])
+        totals = self.moved[True].total, self.moved[False].total
+        return Change(tally.funnel(asked), thresholds, *totals, moved[True], moved[False])
 
     def _describe(self, place: tuple[str, int, int]) -> Moved:
         doc_id, part, row = place

@@ -15,6 +15,7 @@ from headrace.pipeline.artifacts import Planned
 from headrace.pipeline.errors import IntegrityError, LockError, StoreError
 from headrace.pipeline.hashing import canonical_json, digest_bytes
 from headrace.pipeline.schema import SCHEMA_VERSION, Count, Digest, Manifest, Strict, TaskInput
+from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import decode, read_text
 
 SEAL = "# sha256 of the lines above: "
@@ -138,6 +139,11 @@ class Lock(Strict):
         if lock.render() != path.read_bytes():  # reading as text hides what became of the ends of lines
             raise IntegrityError(f"{path}: the lock's bytes are not those that were written")
         return lock
+
+
+def locks_of(store: Store) -> list[Path]:
+    """Return the locks of the builds that finished in a store, the last one first."""
+    return sorted(store.root.glob("locks/*.lock.toml"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def _toml(value: int | str) -> str:

@@ -4,6 +4,7 @@ A recipe names its sources and, in order, the steps that documents go through. R
 the writing of manifests need no words: they are implied.
 """
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from headrace.filters.named_rules import Tables, compose_rules
 from headrace.filters.rules import Rule
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.schema import SCHEMA_VERSION
+from headrace.pipeline.shares import shares_of
 from headrace.pipeline.split import HELDOUT_UNIT
 from headrace.pipeline.strict_toml import load_toml, parse_toml
 from headrace.pipeline.views import RAW, signal_id
@@ -196,6 +198,15 @@ class Recipe(Section):
                 "or each a name of its own with `as`"
             )
         return self
+
+    def with_shares(self, shares: Mapping[str, float]) -> "Recipe":
+        """Return the recipe with other shares, by column, in its steps `best`; see `shares_of` for errors."""
+        best = [(number, step) for number, step in enumerate(self.steps) if isinstance(step, BestStep)]
+        steps = list(self.steps)
+        for place, share in shares_of([step.column for _, step in best], shares).items():
+            number, step = best[place]
+            steps[number] = step.model_copy(update={"share": share})
+        return self.model_copy(update={"steps": steps})
 
 
 def _name(signal: str | SignalSpec) -> str:

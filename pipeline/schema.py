@@ -423,6 +423,16 @@ class StoreRecord(Signed):
     kind: Literal["headrace.store"] = "headrace.store"
 
 
+class NamedArtifact(Signed):
+    """What a name of an artifact stands for (`names/`); the only record of an artifact that is ever replaced."""
+
+    kind: Literal["headrace.name"] = "headrace.name"
+    stage: str
+    name: str
+    key: Digest
+    content: Digest
+
+
 class RawInput(Signed):
     """A raw input's sha256, remembered by where it lay, how large it was and when it changed last."""
 

@@ -68,7 +68,8 @@ class SideTables:
                 known = [name.removeprefix("signals:") for name in self.roles if _is_signal(name)]
                 signal = role.removeprefix("signals:")
                 raise InputError(
-                    f"no step on the way to this artifact reads the signal {signal!r}{near_miss(signal, known)}"
+                    f"no step on the way to this artifact reads the signal {signal!r}{near_miss(signal, known)}; "
+                    "to measure it takes the texts: add it to the recipe and build"
                 )
             yield self._load(role), columns
 

@@ -4,6 +4,7 @@
     inputs/<name>.json                       sha256 of raw inputs, remembered by place, size and time
     tasks/<stage>/<kk>/<key>/                one folder a task: files written aside, then commit.json by put-if-absent
     artifacts/<stage>/<key>/                 manifest.json, written last, and the parts as links into tasks/
+    names/<stage>/<name>.json                which artifact a name stands for
     locks/<recipe>.lock.toml                 what the last build of a recipe resolved to
 
 A task's files carry a random name until its commit names them, so that two workers on one task never share a file; the
@@ -106,6 +107,10 @@ class Store:
         file = manifest.parts[part].files[table or manifest.table]
         return self.artifact_folder(manifest.stage, manifest.key) / file.name
 
+    def name_folder(self, stage: str) -> Path:
+        """Return the folder of the names of a stage's artifacts."""
+        return self.root / "names" / stage
+
     def relative(self, path: Path) -> str:
         """Return a path inside the store as it is written into records."""
         return path.relative_to(self.root).as_posix()
@@ -176,9 +181,9 @@ class Store:
         folder = self.artifact_folder(manifest.stage, manifest.key)
         return all(_has_size(folder / file.name, file.bytes) for part in manifest.parts for file in part.files.values())
 
-    def manifests(self) -> Iterator[Path]:
-        """Yield the path of every manifest in the store, sorted."""
-        yield from sorted(self.root.glob(f"artifacts/*/*/{MANIFEST}"))
+    def manifests(self, stage: str = "*") -> Iterator[Path]:
+        """Yield the path of every manifest in the store, sorted; with a `stage`, of that stage's."""
+        yield from sorted(self.root.glob(f"artifacts/{stage}/*/{MANIFEST}"))
 
     def find_manifest(self, stage: str, key: str) -> Path | None:
         """Return the path of an artifact's manifest, or None where it is not (or not yet) published."""

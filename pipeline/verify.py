@@ -24,6 +24,7 @@ from headrace.pipeline.schema import (
     TABLES,
     Commit,
     Manifest,
+    NamedArtifact,
     Part,
     RawInput,
     Signed,
@@ -157,6 +158,8 @@ class _Verifier:
             self.check_commit(path)
         for path in self.store.manifests():
             self.check_artifact(path.parent)
+        for path in sorted(root.glob("names/*/[!.]*.json")):
+            self.check_name(path)
         for path in sorted(root.glob(f"locks/*{LOCK_SUFFIX}")):
             self.check_lock(path)
         unknown = (path for path in root.rglob("*") if not path.is_dir() and path not in self.covered)
@@ -283,7 +286,18 @@ class _Verifier:
     def _check_upstream(self, item: Upstream) -> Manifest | None:
         return self.check_artifact(self.store.artifact_folder(item.stage, item.key))
 
-    # ------------------------------------------------------------------------------------------------------ locks
+    # ---------------------------------------------------------------------------------------------- names and locks
+
+    def check_name(self, path: Path) -> None:
+        """Check what a name stands for."""
+        known = self.check_record(NamedArtifact, path)
+        if known is None:
+            return
+        if (known.stage, f"{known.name}.json") != (path.parent.name, path.name):
+            self.found(path, f"the record is of the {known.stage} {known.name!r}, which has another place", "name")
+        made = self.check_artifact(self.store.artifact_folder(known.stage, known.key))
+        if made is not None and made.content != known.content:
+            self.found(path, f"the artifact has the content id {made.content}", "content")
 
     def check_lock(self, path: Path) -> None:
         """Check a lock's seal, and every artifact that it names."""

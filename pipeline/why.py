@@ -16,7 +16,7 @@ from headrace.filters.judging import apply_rule
 from headrace.filters.spans import Span
 from headrace.filters.urls import canonical_url
 from headrace.pipeline.errors import InputError, StoreError
-from headrace.pipeline.lock import Lock, LockedStep
+from headrace.pipeline.lock import Lock, LockedStep, locks_of
 from headrace.pipeline.origins import Origin
 from headrace.pipeline.rows import find_rows, read_row
 from headrace.pipeline.rule_values import Failed, RuleValues, failed_rule
@@ -143,10 +143,10 @@ def why(store: Store, name: str, lock: Lock | None = None) -> tuple[Fate, ...]:
 
 def latest_lock(store: Store) -> Lock:
     """Return the lock that was written last; raises StoreError where there is none."""
-    paths = sorted(store.root.glob("locks/*.lock.toml"), key=lambda path: path.stat().st_mtime_ns)
+    paths = locks_of(store)
     if not paths:
         raise StoreError(f"{store.root}: no build has finished in this store; run `headrace build` first")
-    return Lock.load(paths[-1])
+    return Lock.load(paths[0])
 
 
 class _Walk:

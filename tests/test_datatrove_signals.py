@@ -1,6 +1,7 @@
 """datatrove's filters as signals: they decide what datatrove decides, offline, and keep the laws."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from headrace.filters import datatrove_blocks, laws
 from headrace.filters.contract import Signal, TextBatch
-from headrace.filters.datatrove_blocks import REFUSED, block_names
+from headrace.filters.datatrove_blocks import REFUSED, block_names, block_resources
 from headrace.filters.laws import LAWS
 from headrace.filters.models import ModelFileError, find_model
 from headrace.filters.plugins import PluginError
@@ -193,6 +194,15 @@ def test_a_classifier_is_a_file_that_is_here() -> None:
     laws.check_batches(signal)
     with pytest.raises(PluginError, match="the model has no label 'english'"):
         make_signal("datatrove:FastTextClassifierFilter", options | {"keep_labels": [["english", 0.5]]}).resources()
+
+
+def test_a_file_that_changes_has_another_digest_in_the_same_process(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    digests = []
+    for data in (b"one", b"another"):
+        path.write_bytes(data)
+        digests.append(block_resources("FastTextClassifierFilter", {"model_url": str(path)})["datatrove:model"])
+    assert digests == [sha256(b"one").hexdigest(), sha256(b"another").hexdigest()]
 
 
 def test_without_datatrove_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,7 @@ def test_questions_that_name_nothing(built: Built, sets: list[str], order: list[
 
 
 def test_what_was_not_measured_or_judged_cannot_be_asked(built: Built) -> None:
-    with pytest.raises(InputError, match="reads the signal 'language'"):
+    with pytest.raises(InputError, match="reads the signal 'language'; to measure it takes the texts: add it"):
         ask_rules(corpus(built), ["c4.num_sentences.when={ 'language.label' = 'en' }"])
     with pytest.raises(InputError, match="no rule was asked on the way to it"):
         ask_rules(Path(built.path("documents")))
@@ -231,6 +231,9 @@ def test_the_command_prints_tables(built: Built) -> None:
     assert any(line[:4] == ["rules", "late", "long", "gopher_quality.num_words"] for line in lines)
     assert "more would be kept" in ran.out
     assert ">= 4.28 -> >= 0" in ran.out
+    assert "note: minhash 5: near-duplicates count like all others here; a build finds them" in ran.out
+    assert "note: cut: a build also drops documents that c4.removed, pii@c4.redactions leave nothing of" in ran.out
+    assert "note:" not in headrace("rules", corpus(built)).out
 
 
 def test_the_command_prints_json(built: Built) -> None:

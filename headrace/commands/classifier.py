@@ -17,7 +17,10 @@ Positive = Annotated[
     str, typer.Option(metavar="GLOB", help="Texts to find: .txt, .jsonl, .parquet or .csv, also .gz and .zst.")
 ]
 Negative = Annotated[str, typer.Option(metavar="GLOB", help="Texts to tell them from.")]
-Name = Annotated[str, typer.Option(help="What the classifier is called: lower-case letters, digits, - and _.")]
+Name = Annotated[
+    str,
+    typer.Option(help="What recipes of this store call it (`artifact`): lower-case letters, digits, - and _."),
+]
 Where = Annotated[str, typer.Option(metavar="COLUMN=VALUE,...", help="Of these files only rows with such a value.")]
 TextColumn = Annotated[str, typer.Option(help="Where the text of JSON lines, Parquet and CSV is.")]
 Normalize = Annotated[str, typer.Option(help="`lines`: the text as it is; `words`: lower case, signs set apart.")]
@@ -48,7 +51,8 @@ def classifier_train(
 ) -> Result:
     """Train a fastText classifier on positive and negative texts and measure it on a part that is held out.
 
-    What was trained on the same texts with the same options before is found in the store, not trained again.
+    What was trained on the same texts with the same options before is found in the store, not trained again. The name
+    stands for what was trained, or found, last.
     """
     from pydantic import ValidationError
 

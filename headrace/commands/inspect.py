@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from headrace.pipeline.schema import Ledger
 
 SHOWN_CHARACTERS = 110
+MODELS = ("classifier",)
+"""Stages that make a model, which documents do not go through."""
+
 FUNNEL = ("step", "in", "kept", "dropped", "bytes in", "bytes out", "tokens", "seconds")
 
 ManifestFile = Annotated[Path, typer.Argument(metavar="MANIFEST", help="A manifest, as `build` prints it.")]
@@ -30,10 +33,15 @@ def inspect(manifest: ManifestFile, samples: Samples = 3) -> Result:
 
 
 def _show(report: "Report", console: Console) -> None:
-    console.print(facts({"artifact": report.name, "content": report.content, "rows": report.rows, **report.facts}))
+    models = [step for step in report.steps[:-1] if step.stage in MODELS]  # learned from other texts than these
+    steps = [step for step in report.steps if step not in models]
+    named = {"models": ", ".join(f"{step.label} ({step.path})" for step in models) or None}
+    console.print(
+        facts({"artifact": report.name, "content": report.content, "rows": report.rows, **report.facts, **named})
+    )
     console.print()
-    console.print(funnel_table(report.steps))
-    reasons = [row for step in report.steps for row in drop_rows(step.label, step.stage, step.ledger)]
+    console.print(funnel_table(steps))
+    reasons = [row for step in steps for row in drop_rows(step.label, step.stage, step.ledger)]
     if reasons:
         console.print()
         console.print(table(("dropped by", "reason", "records", "bytes"), reasons))

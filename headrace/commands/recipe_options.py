@@ -30,7 +30,8 @@ Sets = Annotated[
     typer.Option(
         "--set",
         metavar="RULE",
-        help="Change one rule, as in gopher_quality.num_words.min=60 or 'c4.num_sentences >= 3'. Repeatable.",
+        help="Change one rule, as in gopher_quality.num_words.min=60 or 'c4.num_sentences >= 3', or the share of a "
+        "step `best`, as in quality.score.share=0.2. Repeatable.",
     ),
 ]
 Sample = Annotated[
@@ -53,15 +54,17 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
 
     Raises:
         InputError, RecipeError: see `load_recipe`.
-        RuleError: a `--set` names no rule, or gives it a value that cannot be.
+        RuleError: a `--set` names no rule or step `best`, or gives it a value that cannot be.
     """
     from headrace.filters.overrides import override_rules, parse_rule_override
     from headrace.pipeline.recipe import RulesStep, load_recipe
+    from headrace.pipeline.shares import split_shares
 
-    recipe = load_recipe(name)
+    shares, sets = split_shares(sets or ())
+    recipe = load_recipe(name).with_shares(shares)
     steps = [step for step in recipe.steps if isinstance(step, RulesStep)]
     composed = [step.composed() for step in steps]
-    rules = override_rules([rule for group in composed for rule in group], map(parse_rule_override, sets or ()))
+    rules = override_rules([rule for group in composed for rule in group], map(parse_rule_override, sets))
     changed, groups = iter(rules), iter(composed)
     new_steps = [
         step.with_rules([next(changed) for _ in next(groups)]) if isinstance(step, RulesStep) else step

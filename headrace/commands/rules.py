@@ -23,6 +23,7 @@ Order = Annotated[
 
 COUNTS = ("step", "rule", "column", "allowed", "fails", "alone", "first", "left")
 CHANGED = (*COUNTS, "fails before", "first before")
+THRESHOLDS = ("step", "column", "share", "", "documents", "threshold", "reach it")
 
 
 def rules(manifest: ManifestFile, set_: Sets = None, order: Order = None, samples: Samples = 3) -> Result:
@@ -46,6 +47,7 @@ def _show(answer: "Answer", console: Console) -> None:
     if answer.changed:
         console.print("\nwith the changed rules", style="bold")
         console.print(table(CHANGED, list(_changed_rows(answer.changed.funnel, answer.funnel))))
+        _show_thresholds(answer.changed, console)
         _show_moved(answer.changed, console)
     for note in answer.notes:
         console.print(f"\nnote: {note}")
@@ -59,6 +61,17 @@ def _rows(funnel: "Funnel") -> Iterator[tuple[Any, ...]]:
 def _changed_rows(after: "Funnel", before: "Funnel") -> Iterator[tuple[Any, ...]]:
     for row, old in zip(_rows(after), before.rules, strict=True):
         yield *row, old.fails, old.first
+
+
+def _show_thresholds(change: "Change", console: Console) -> None:
+    rows = [
+        (one.step, one.column, one.share, when, found.documents, found.threshold, found.reached)
+        for one in change.thresholds
+        for when, found in (("before", one.before), ("now", one.after))
+    ]
+    if rows:
+        console.print("\nfound anew", style="bold")
+        console.print(table(THRESHOLDS, rows))
 
 
 def _show_moved(change: "Change", console: Console) -> None:

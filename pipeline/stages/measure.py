@@ -16,10 +16,13 @@ from headrace.filters.plugin_code import code_identity
 from headrace.pipeline.schema import SPANS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
+from headrace.pipeline.stored_models import stored_stage, with_model
 from headrace.pipeline.tables import TableWriter, read_batches, read_schema, rows_beside, same_rows, table_writers
 from headrace.pipeline.views import RAW, Views, make_signal, side_table_schema, signal_id
 
 BATCH_ROWS = 512
+MODEL = "model"
+"""Role of a model that lies in the store."""
 
 
 @register
@@ -56,20 +59,23 @@ class Measure(Stage):
         return {f"signal:{self.signal}": str(signal.version), **signal.resources(), **code_identity(type(signal))}
 
     def inputs(self) -> tuple[str, ...]:
-        """Return the documents, and the side table whose spans make the view."""
-        return ("documents",) if self.view == RAW else ("documents", f"signals:{self.view}")
+        """Return the documents, the side table whose spans make the view, and the model if it lies in the store."""
+        texts = ("documents",) if self.view == RAW else ("documents", f"signals:{self.view}")
+        return texts if stored_stage(self.make()) is None else (*texts, MODEL)
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return one task a part of the documents."""
-        columns = [planning.part_inputs(role) for role in self.inputs()]
-        return [self.task(inputs) for inputs in zip(*columns, strict=True)]
+        roles = self.inputs()
+        model = planning.part_inputs(MODEL) if MODEL in roles else []
+        columns = [planning.part_inputs(role) for role in roles if role != MODEL]
+        return [self.task([*inputs, *model]) for inputs in zip(*columns, strict=True)]
 
     @classmethod
     def bundles(cls, tasks: Sequence[Task]) -> list[tuple[Task, ...]]:
         """Group the tasks that read the same texts on the same view."""
 
         def texts(task: Task) -> tuple[str, ...]:
-            return tuple(item.content for item in task.inputs)
+            return tuple(item.content for item in task.inputs if item.role != MODEL)
 
         return [tuple(group) for _, group in groupby(sorted(tasks, key=texts), texts)]
 
@@ -77,7 +83,7 @@ class Measure(Stage):
     def run_bundle(cls, tasks: Sequence[Task], store: Store) -> Iterator[tuple[Task, Made]]:
         """Measure all signals of the bundle in one reading of the text."""
         stages = [stage for stage in map(cls.of, tasks) if isinstance(stage, Measure)]
-        signals = [stage.make() for stage in stages]
+        signals = [_opened(stage, task, store) for stage, task in zip(stages, tasks, strict=True)]
         schemas = [side_table_schema(signal, stage.id) for signal, stage in zip(signals, stages, strict=True)]
         view = str(tasks[0].config["view"])
         writers = [
@@ -93,6 +99,14 @@ class Measure(Stage):
             files = [writer.close() for writer in writers]
         for task, file in zip(tasks, files, strict=True):
             yield task, Made({cls.table: file}, Ledger(input=tally, kept=tally, output=tally))
+
+
+def _opened(stage: Measure, task: Task, store: Store) -> Signal:
+    """Return the signal of a task, with its model where that is one of the task's inputs."""
+    signal = stage.make()
+    for path in input_paths(task, store, MODEL):
+        signal = with_model(signal, path)
+    return signal
 
 
 def _views(task: Task, store: Store, view: str) -> Iterator[tuple[pa.RecordBatch, Views]]:

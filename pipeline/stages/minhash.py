@@ -58,11 +58,15 @@ class MinHash(Stage):
         rows: list[dict[str, Any]] = []
         if candidates:
             signatures = stack_signatures(blobs)
-            pairs = equal_pairs(band_keys(signatures, self.bands, self.rows))
-            rows = list(_findings(candidates, signatures, connected_components(len(candidates), pairs)))
+            rows = list(_findings(candidates, signatures, self.components(signatures)))
         batch = pa.RecordBatch.from_pylist(rows, schema=FINDINGS)
         file = write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})
         return Made({self.table: file}, Ledger(input=total, kept=total))
+
+    def components(self, signatures: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return for each signature the number of its cluster's first member, which survives; at least one is given."""
+        pairs = equal_pairs(band_keys(signatures, self.bands, self.rows))
+        return connected_components(len(signatures), pairs)
 
     def _load(self, task: Task, store: Store) -> tuple[list[_Candidate], list[bytes], Tally]:
         """Return the kept documents that have a signature, their signatures, and how many documents there are."""

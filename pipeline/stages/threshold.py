@@ -7,7 +7,9 @@ as; the threshold is the worst value among those. Documents that share that valu
 all out, so nothing depends on the order of documents. Memory: 8 bytes a document.
 """
 
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -47,14 +49,18 @@ class Threshold(Stage):
     def run(self, task: Task, store: Store) -> Made:
         """Gather the values of the kept documents and find the threshold."""
         values, total = self._load(task, store)
-        row: dict[str, Any] = {"column": self.column, "documents": len(values)}
-        row |= {"threshold": None, "reached": 0}
-        if len(values):
-            row["threshold"] = limit = threshold(values, self.share, self.best)
-            row["reached"] = int(np.count_nonzero(values >= limit if self.best == "highest" else values <= limit))
+        row = {"column": self.column, **asdict(self.find(values))}
         batch = pa.RecordBatch.from_pylist([row], schema=THRESHOLDS)
         file = write_table(store.new_file(task, self.table), THRESHOLDS, [batch], {"task": task.key})
         return Made({self.table: file}, Ledger(input=total, kept=total))
+
+    def find(self, values: NDArray[np.float64]) -> "FoundThreshold":
+        """Return the threshold among the values of the kept documents, in any order."""
+        if not len(values):
+            return FoundThreshold(None, 0, 0)
+        limit = threshold(values, self.share, self.best)
+        reached = np.count_nonzero(values >= limit if self.best == "highest" else values <= limit)
+        return FoundThreshold(limit, len(values), int(reached))
 
     def _load(self, task: Task, store: Store) -> tuple[NDArray[np.float64], Tally]:
         """Return the defined values of the kept documents, and how many documents there are."""
@@ -64,12 +70,18 @@ class Threshold(Stage):
             verdicts = read_columns(verdicts_path, ["doc_id", "kept", "text_bytes"])
             column = read_aligned(signals_path, [self.column], verdicts.column("doc_id"))[self.column]
             kept = pc.fill_null(verdicts.column("kept"), False)
-            values = column.filter(kept).drop_null().to_numpy().astype(np.float64)
-            if np.isnan(values).any():
-                raise IntegrityError(f"{signals_path}: column {self.column!r} holds NaN; an undefined value is null")
-            gathered.append(values)
+            gathered.append(self.values(column, kept, signals_path))
             total += Tally(records=verdicts.num_rows, bytes=pc.sum(verdicts.column("text_bytes")).as_py() or 0)
         return np.concatenate(gathered), total
+
+    def values(
+        self, column: pa.ChunkedArray, kept: pa.ChunkedArray | pa.Array, where: Path | str
+    ) -> NDArray[np.float64]:
+        """Return the values of the kept documents that have one; raises IntegrityError for NaN."""
+        values: NDArray[np.float64] = column.filter(kept).drop_null().to_numpy().astype(np.float64)
+        if np.isnan(values).any():
+            raise IntegrityError(f"{where}: column {self.column!r} holds NaN; an undefined value is null")
+        return values
 
 
 def threshold(values: NDArray[np.float64], share: float, best: Literal["highest", "lowest"]) -> float:
@@ -80,14 +92,33 @@ def threshold(values: NDArray[np.float64], share: float, best: Literal["highest"
     return float(np.partition(values, place)[place])
 
 
-def threshold_rule(manifest: Manifest, store: Store, *, ties: str, on_null: str, reason: str) -> dict[str, Any]:
-    """Return the rule that keeps what reaches a threshold that was found, as recipes write rules.
+@dataclass(frozen=True)
+class FoundThreshold:
+    """What was found: the threshold, None where no kept document has a value; how many have one, how many reach it."""
 
-    Where no kept document has a value, its bound is 0, which judges none; `on_null` decides about them all.
+    threshold: float | None
+    documents: int
+    reached: int
+
+    @classmethod
+    def load(cls, manifest: Manifest, store: Store) -> "FoundThreshold":
+        """Read what an artifact of thresholds holds."""
+        (row,) = read_columns(store.part_path(manifest, 0)).to_pylist()
+        return cls(row["threshold"], row["documents"], row["reached"])
+
+
+def rule_bound(threshold: float | None, best: Literal["highest", "lowest"]) -> dict[str, float]:
+    """Return the bound that keeps what reaches a threshold, as recipes write it.
+
+    Where no kept document has a value it is 0, which judges none; `on_null` decides about them all.
     """
-    folder = store.artifact_folder(manifest.stage, manifest.key)
-    (row,) = read_columns(folder / manifest.parts[0].files[manifest.table].name).to_pylist()
-    bound = "min" if manifest.config["best"] == "highest" else "max"
-    rule = {"column": row["column"], bound: row["threshold"] if row["threshold"] is not None else 0.0, "reason": reason}
+    return {"min" if best == "highest" else "max": 0.0 if threshold is None else threshold}
+
+
+def threshold_rule(manifest: Manifest, store: Store, *, ties: str, on_null: str, reason: str) -> dict[str, Any]:
+    """Return the rule that keeps what reaches a threshold that was found, as recipes write rules."""
+    stage = Threshold.model_validate(manifest.config)
+    (bound, value), *_ = rule_bound(FoundThreshold.load(manifest, store).threshold, stage.best).items()
+    rule = {"column": stage.column, bound: value, "reason": reason}
     rule |= {f"{bound}_open": True} if ties == "drop" else {}
     return rule | ({"on_null": on_null} if on_null != "drop" else {})
