@@ -10,6 +10,7 @@ from headrace.filters.contract import signal_classes
 from headrace.filters.judging import apply_rule
 from headrace.filters.named_rules import compose_rules, load_rule_set, rule_set_names
 from headrace.filters.rules import ColumnId, Rule, parse_rule
+from headrace.filters.signals.stop_words import stop_word_lists
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.fitting import check_steps
 from headrace.pipeline.recipe import Recipe, RulesStep, load_recipe
@@ -104,23 +105,24 @@ def test_a_table_gives_a_label_bounds_of_its_own() -> None:
 
 
 def test_fineweb2_judges_each_language_by_its_own_table() -> None:
-    composed = {rule.reason: rule for rule in load_rule_set("fineweb2").composed()}
+    rules = load_rule_set("fineweb2").composed()
+    composed = {rule.reason: rule for rule in rules}
     labels = composed["no_thresholds"].in_
-    assert labels == list(load_rule_set("fineweb2").by["glotlid.label"])
-    assert len(labels) == 9
+    assert labels == list(load_rule_set("fineweb2").by["glotlid.label"]) == list(stop_word_lists())
+    asked = [rule for rule in rules if rule.reason == "gopher_enough_stop_words"]
+    assert [rule.when for rule in asked] == [{"glotlid.label": label} for label in labels]
+    assert [rule.column for rule in asked] == [f"stop_words.{label.lower()}" for label in labels]
     columns = {
         "glotlid.score": [0.7, 0.85, 0.31, 0.7],
-        "glotlid.label": ["rus_Cyrl", "deu_Latn", "swh_Latn", "pol_Latn"],
+        "glotlid.label": ["rus_Cyrl", "deu_Latn", "swh_Latn", "tur_Latn"],
     }
     assert apply_rule(composed["language_score"], columns).tolist() == [False, True, True, True]
     off = {"fineweb.line_punct_ratio": [0.0, 0.0, 0.0], "glotlid.label": ["tha_Thai", "deu_Latn", "fra_Latn"]}
     assert apply_rule(composed["line_punct_ratio"], off).tolist() == [True, True, False]
-    made = recipe('sets = ["fineweb2"]\n[steps.by."glotlid.label".pol_Latn]\nlanguage_score = { min = 0.8 }')
-    polish = next(rule for rule in rules_of(made) if rule.reason == "language_score")
-    assert apply_rule(polish, columns).tolist() == [False, True, True, False]
-    assert all(
-        len((rule.by or {"": labels})[next(iter(rule.by or {""}))]) == 9 for rule in composed.values() if rule.by
-    )
+    made = recipe('sets = ["fineweb2"]\n[steps.by."glotlid.label".tur_Latn]\nlanguage_score = { min = 0.8 }')
+    turkish = next(rule for rule in rules_of(made) if rule.reason == "language_score")
+    assert apply_rule(turkish, columns).tolist() == [False, True, True, False]
+    assert all(list((rule.by or {})["glotlid.label"]) == labels for rule in composed.values() if rule.by)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,25 @@ def count_words(words, first_word, stop_words, num_stop_words):  # type: ignore[
 
 
 @kernel()
+def count_listed_words(words, first_word, listed, first_list, lists, num_lists):  # type: ignore[no-untyped-def]
+    """Return for each text how many different words of each list occur, of shape (num_texts, num_lists).
+
+    `listed` is a table of hashes whose `first` numbers the words; word i is in lists[first_list[i]:first_list[i + 1]].
+    """
+    counts = np.zeros((len(first_word) - 1, num_lists), np.int64)
+    seen = np.full(len(first_list) - 1, -1, np.int64)
+    for text in range(len(first_word) - 1):
+        for number in range(first_word[text], first_word[text + 1]):
+            slot = find_entry(listed, words[number].hash)
+            if slot >= 0 and seen[listed[slot].first] != text:
+                word = listed[slot].first
+                seen[word] = text
+                for place in range(first_list[word], first_list[word + 1]):
+                    counts[text, lists[place]] += 1
+    return counts
+
+
+@kernel()
 def count_marks(data, offsets):  # type: ignore[no-untyped-def]
     """Return for each text: hash signs, ellipses (three dots, or U+2026)."""
     counts = np.zeros((len(offsets) - 1, 2), np.int64)
