@@ -1,0 +1,52 @@
+"""Words as spaCy itself cuts them: the slow way, with which everybody can check the kernel on texts of his own.
+
+It is spaCy's blank English pipeline as datatrove 0.10.1 asks it: texts of any length, white space left out, and what a
+text adds to the vocabulary forgotten with it. Two things differ. The string `IS_ALPHA`, on which spaCy fails the second
+time that it meets it (datatrove then cuts it out of the text), goes in under another name of the same form. And spaCy
+takes time in the square of a run without white space, a minute for 30,000 brackets; so a text with a run of more than
+LONGEST_RUN characters has the kernel's words.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from headrace.filters.analysis.token_edges import bytes_of_code_points, replace_texts, table_of_tokens
+from headrace.filters.analysis.tokens import WordTable, cut_words
+from headrace.filters.utf8 import Int64s, Uint8s, decode
+
+LONGEST_RUN = 1000
+_FAILING, _OF_THE_SAME_FORM = "IS_ALPHA", "IS_ALPHB"
+
+
+def cut_words_with_spacy(data: Uint8s, offsets: Int64s) -> WordTable:
+    """Return the words of texts that lie end to end in `data`, text i from offsets[i] to offsets[i + 1]."""
+    too_long = np.zeros(len(offsets) - 1, np.bool_)
+    tokens = []
+    for text, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
+        string = decode(data, start, end)
+        too_long[text] = max(map(len, string.split()), default=0) > LONGEST_RUN
+        found = np.empty((0, 2), np.int64) if too_long[text] else _tokens(string)
+        tokens.append(start + bytes_of_code_points(data[start:end], found))
+    table = table_of_tokens(data, offsets, tokens)
+    return replace_texts(table, too_long, cut_words(data, offsets)) if too_long.any() else table
+
+
+def _tokens(text: str) -> Int64s:
+    """Return rows of [start, end) in code points; the space behind a token is in its row."""
+    from spacy.attrs import IDX
+
+    pipeline = _pipeline()
+    with pipeline.memory_zone():
+        starts = pipeline.tokenizer(text.replace(_FAILING, _OF_THE_SAME_FORM)).to_array(IDX)
+    edges = np.append(starts.astype(np.int64), len(text))
+    return np.stack([edges[:-1], edges[1:]], axis=1)
+
+
+@cache
+def _pipeline() -> Any:
+    """Return the process's pipeline."""
+    import spacy
+
+    return spacy.blank("en")
