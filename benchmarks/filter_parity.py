@@ -126,9 +126,7 @@ def _extracted(path: Path) -> Iterator[str]:
                 yield text
 
 
-def measured(
-    name: str, texts: Sequence[str], view: str = "raw", words: Words = "english"
-) -> dict[str, Sequence[Any]]:
+def measured(name: str, texts: Sequence[str], view: str = "raw", words: Words = "english") -> dict[str, Sequence[Any]]:
     """Return a signal's columns by id; `view` only names them, the texts are those of the view."""
     cls: Any = signal_classes()[name]
     chosen = {"words": words} if "words" in [field.name for field in fields(cls)] else {}

@@ -77,7 +77,7 @@ class TextBatch:
 
         segmented = unspaced == "segment"
         if (words, segmented) not in self._word_tables:
-            table = segment_unspaced(self.words_for(words), *self.utf8) if segmented else cut_by(words, *self.utf8)
+            table = segment_unspaced(self, words) if segmented else cut_by(words, *self.utf8)
             self._word_tables[words, segmented] = table
         return self._word_tables[words, segmented]
 

@@ -1,9 +1,9 @@
 """Scripts without spaces, in which words between spaces mean nothing: measured all the same, null, or cut by ICU.
 
 A text is in such scripts when more than half of its letters are theirs (`filters.analysis.letters` lists them). Marks,
-digits and punctuation are no letters. With `segment` its words are those of ICU (the extra `segment`), and what rests on
-words is null only where more than half of the letters are of scripts that ICU has no dictionary for. What null means is
-for a rule's `on_null`.
+digits and punctuation are no letters. With `segment` its words are those of ICU (the extra `segment`), and what rests
+on words is null only where more than half of the letters are of scripts that ICU has no dictionary for. What null means
+is for a rule's `on_null`.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -9,36 +9,32 @@ from operator import itemgetter
 
 import numpy as np
 
-from headrace.filters.analysis.token_edges import bytes_of_code_units, table_of_tokens
+from headrace.filters.analysis.token_tables import bytes_of_code_units, cut_with
 from headrace.filters.analysis.tokens import WordTable
-from headrace.filters.utf8 import Bools, Int64s, Uint8s, decode
+from headrace.filters.utf8 import Bools, Int64s, Uint8s
 
 _ROOT = "root"
-_NONE = np.empty((0, 2), np.int64)
 _ZERO_WIDTH_SPACE = np.frombuffer("\u200b".encode(), np.uint8)
 
 
 def cut_segments(data: Uint8s, offsets: Int64s, concerned: Bools) -> WordTable:
     """Return the words of some of the texts that lie end to end in `data`; the others have none in the table."""
-    ranges = zip(concerned.tolist(), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-    tokens = [start + _segments(data[start:end]) if asked else _NONE for asked, start, end in ranges]
-    return table_of_tokens(data, offsets, tokens)
+    return cut_with(_find_segments, data, offsets, concerned)
 
 
-def _segments(data: Uint8s) -> Int64s:
+def _find_segments(text: str, data: Uint8s) -> Int64s:
     """Return rows of [start, end) in bytes."""
     from icu4py.breakers import WordBreaker
 
-    breaker = WordBreaker(decode(data, 0, len(data)), _ROOT)
-    ends = np.fromiter(map(itemgetter(1), breaker.segments()), np.int64)
-    edges = bytes_of_code_units(data, np.concatenate([[0], ends]))
+    ends = np.fromiter(map(itemgetter(1), WordBreaker(text, _ROOT).segments()), np.int64)
+    edges = bytes_of_code_units(data, np.append(0, ends))
     rows = np.stack([edges[:-1], edges[1:]], axis=1)
     return rows[~_are_zero_width_spaces(data, rows)]
 
 
 def _are_zero_width_spaces(data: Uint8s, rows: Int64s) -> Bools:
-    found = rows[:, 1] - rows[:, 0] == len(_ZERO_WIDTH_SPACE)
-    long_enough = np.flatnonzero(found)
-    for place, byte in enumerate(_ZERO_WIDTH_SPACE):
-        found[long_enough] &= data[rows[long_enough, 0] + place] == byte
+    found: Bools = rows[:, 1] - rows[:, 0] == len(_ZERO_WIDTH_SPACE)
+    of_that_size = rows[found, 0]
+    same = [data[of_that_size + place] == byte for place, byte in enumerate(_ZERO_WIDTH_SPACE)]
+    found[found] = np.logical_and.reduce(same)
     return found

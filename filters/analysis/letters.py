@@ -38,7 +38,10 @@ UNSPACED_BLOCKS = (
     (0x1AFF0, 0x1B16F, "Kana: extended and supplementary"),
     (0x20000, 0x3FFFF, "Han: the supplementary planes"),
 )
-WITHOUT_DICTIONARY = ("Tibetan", "Tai Le and New Tai Lue", "Tai Tham", "Balinese", "Yi", "Javanese", "Tai Viet")
+WITHOUT_DICTIONARY = (  # ICU cannot tell the words of these
+    *("Tibetan", "Tai Le and New Tai Lue", "Tai Tham", "Balinese", "Yi", "Javanese"),
+    *("Myanmar: extended A", "Myanmar: extended B", "Tai Viet"),
+)
 
 
 class Letter(IntFlag):

@@ -8,11 +8,12 @@ LONGEST_RUN characters has the kernel's words.
 """
 
 from functools import cache
+from itertools import starmap
 from typing import Any
 
 import numpy as np
 
-from headrace.filters.analysis.token_edges import bytes_of_code_points, replace_texts, table_of_tokens
+from headrace.filters.analysis.token_tables import bytes_of_code_points, cut_with, replace_texts
 from headrace.filters.analysis.tokens import WordTable, cut_words
 from headrace.filters.utf8 import Int64s, Uint8s, decode
 
@@ -22,25 +23,26 @@ _FAILING, _OF_THE_SAME_FORM = "IS_ALPHA", "IS_ALPHB"
 
 def cut_words_with_spacy(data: Uint8s, offsets: Int64s) -> WordTable:
     """Return the words of texts that lie end to end in `data`, text i from offsets[i] to offsets[i + 1]."""
-    too_long = np.zeros(len(offsets) - 1, np.bool_)
-    tokens = []
-    for text, (start, end) in enumerate(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)):
-        string = decode(data, start, end)
-        too_long[text] = max(map(len, string.split()), default=0) > LONGEST_RUN
-        found = np.empty((0, 2), np.int64) if too_long[text] else _tokens(string)
-        tokens.append(start + bytes_of_code_points(data[start:end], found))
-    table = table_of_tokens(data, offsets, tokens)
+    texts = ((data, start, end) for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
+    too_long = np.fromiter(starmap(_has_long_run, texts), np.bool_, len(offsets) - 1)
+    if too_long.all():
+        return cut_words(data, offsets)
+    table = cut_with(_find_tokens, data, offsets, ~too_long)
     return replace_texts(table, too_long, cut_words(data, offsets)) if too_long.any() else table
 
 
-def _tokens(text: str) -> Int64s:
-    """Return rows of [start, end) in code points; the space behind a token is in its row."""
+def _has_long_run(data: Uint8s, start: int, end: int) -> bool:
+    return any(len(run) > LONGEST_RUN for run in decode(data, start, end).split())
+
+
+def _find_tokens(text: str, data: Uint8s) -> Int64s:
+    """Return rows of [start, end) in bytes; the space behind a token is in its row."""
     from spacy.attrs import IDX
 
     pipeline = _pipeline()
     with pipeline.memory_zone():
         starts = pipeline.tokenizer(text.replace(_FAILING, _OF_THE_SAME_FORM)).to_array(IDX)
-    edges = np.append(starts.astype(np.int64), len(text))
+    edges = bytes_of_code_points(data, np.append(starts.astype(np.int64), len(text)))
     return np.stack([edges[:-1], edges[1:]], axis=1)
 
 

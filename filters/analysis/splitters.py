@@ -1,12 +1,17 @@
 """Whose words a signal counts: the kernel's or spaCy's, with ICU's in scripts without spaces."""
 
+from typing import TYPE_CHECKING
+
 from headrace.filters.analysis.letters import load_letters
 from headrace.filters.analysis.scripts import segmentable
 from headrace.filters.analysis.spacy_words import cut_words_with_spacy
-from headrace.filters.analysis.token_edges import replace_texts
+from headrace.filters.analysis.token_tables import replace_texts
 from headrace.filters.analysis.tokens import WordTable, cut_words
 from headrace.filters.utf8 import Int64s, Uint8s
 from headrace.filters.words import Words
+
+if TYPE_CHECKING:
+    from headrace.filters.contract import TextBatch
 
 
 def cut_by(words: Words, data: Uint8s, offsets: Int64s) -> WordTable:
@@ -14,11 +19,12 @@ def cut_by(words: Words, data: Uint8s, offsets: Int64s) -> WordTable:
     return cut_words_with_spacy(data, offsets) if words == "spacy" else cut_words(data, offsets)
 
 
-def segment_unspaced(table: WordTable, data: Uint8s, offsets: Int64s) -> WordTable:
-    """Return the table with ICU's words for the texts that ICU has a dictionary for."""
-    concerned = segmentable(data, offsets, *load_letters())
+def segment_unspaced(batch: "TextBatch", words: Words) -> WordTable:
+    """Return the words of a batch: ICU's for the texts that it has a dictionary for, and those cut by `words`."""
+    concerned = segmentable(*batch.utf8, *load_letters())
     if not concerned.any():
-        return table
+        return batch.words_for(words)
     from headrace.filters.analysis.icu_words import cut_segments
 
-    return replace_texts(table, concerned, cut_segments(data, offsets, concerned))
+    segmented = cut_segments(*batch.utf8, concerned)
+    return segmented if concerned.all() else replace_texts(batch.words_for(words), concerned, segmented)

@@ -12,35 +12,31 @@ _PLAIN_SPACE = ord(" ")
 
 
 @kernel()
-def words_of_tokens(data, offsets, tokens, first_token, index, pages):  # type: ignore[no-untyped-def]
-    """Return the words that tokens are (of dtype WORD), and the number of the first word of each text.
+def words_of_tokens(data, tokens, gap, index, pages):  # type: ignore[no-untyped-def]
+    """Return the words that tokens are, of dtype WORD.
 
-    `tokens` are rows of [start, end) in `data`, in order; those of text t are from first_token[t] to first_token[t + 1].
-    A word is a token without the white space at its ends, and a token of white space is none.
+    `tokens` are rows of [start, end) in `data`, in order; `gap` is where the word before them ends, or where
+    their text begins. A word is a token without the white space at its ends, and a token of white space is none.
     """
     words, count = np.empty(len(tokens), WORD), np.int64(0)
-    first_word = np.zeros(len(offsets), np.int64)
-    for text in range(len(offsets) - 1):
-        gap = offsets[text]
-        for token in range(first_token[text], first_token[text + 1]):
-            start = skip_space(data, tokens[token, 0], tokens[token, 1], index, pages)
-            end = trim_space(data, start, tokens[token, 1], index, pages)
-            if start == end:
-                continue
-            position, num_chars, value = start, np.int64(0), np.uint64(0)
-            some, every = np.uint32(0), ~np.uint32(0)
-            while position < end:
-                code, length = decode(data, position)
-                flags = flags_of(code, index, pages)
-                some |= flags
-                every &= flags
-                for byte in range(position, position + length):
-                    value = append_byte(value, data[byte])
-                position += length
-                num_chars += 1
-            count = write_word(words, count, value, start, end, num_chars, some, every)
-            if start > gap + 1 or (start > gap and data[gap] != _PLAIN_SPACE):
-                words[count - 1].marks |= AFTER_SPACE
-            gap = end
-        first_word[text + 1] = count
-    return words[:count], first_word
+    for token in range(len(tokens)):
+        start = skip_space(data, tokens[token, 0], tokens[token, 1], index, pages)
+        end = trim_space(data, start, tokens[token, 1], index, pages)
+        if start == end:
+            continue
+        position, num_chars, value = start, np.int64(0), np.uint64(0)
+        some, every = np.uint32(0), ~np.uint32(0)
+        while position < end:
+            code, length = decode(data, position)
+            flags = flags_of(code, index, pages)
+            some |= flags
+            every &= flags
+            for byte in range(position, position + length):
+                value = append_byte(value, data[byte])
+            position += length
+            num_chars += 1
+        count = write_word(words, count, value, start, end, num_chars, some, every)
+        if start > gap + 1 or (start > gap and data[gap] != _PLAIN_SPACE):
+            words[count - 1].marks |= AFTER_SPACE
+        gap = end
+    return words[:count]

@@ -2,9 +2,9 @@
 
 They are computed as datatrove 0.10.1's `GopherRepetitionFilter` and `GopherQualityFilter` compute them, which differ
 from the paper in places: a duplicate's characters are counted from its second occurrence on, and shares of characters
-are of the whole text while words leave out white space. With `words = "spacy"` the words are spaCy's own.
-With `unspaced = "null"` what rests on words is null for texts in scripts without spaces, with `"segment"` it is measured
-on ICU's words (`filters.unspaced`); the reference measures them like English.
+are of the whole text while words leave out white space. With `words = "spacy"` the words are spaCy's own. With
+`unspaced = "null"` what rests on words is null for texts in scripts without spaces, with `"segment"` it is measured on
+ICU's words (`filters.unspaced`); the reference measures them like English.
 """
 
 from collections.abc import Mapping, Sequence
