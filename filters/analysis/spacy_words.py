@@ -8,14 +8,15 @@ LONGEST_RUN characters has the kernel's words.
 """
 
 from functools import cache
-from itertools import starmap
 from typing import Any
 
 import numpy as np
 
+from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.analysis.token_tables import bytes_of_code_points, cut_with, replace_texts
+from headrace.filters.analysis.token_words import longest_runs
 from headrace.filters.analysis.tokens import WordTable, cut_words
-from headrace.filters.utf8 import Int64s, Uint8s, decode
+from headrace.filters.utf8 import Int64s, Uint8s
 
 LONGEST_RUN = 1000
 _FAILING, _OF_THE_SAME_FORM = "IS_ALPHA", "IS_ALPHB"
@@ -23,16 +24,11 @@ _FAILING, _OF_THE_SAME_FORM = "IS_ALPHA", "IS_ALPHB"
 
 def cut_words_with_spacy(data: Uint8s, offsets: Int64s) -> WordTable:
     """Return the words of texts that lie end to end in `data`, text i from offsets[i] to offsets[i + 1]."""
-    texts = ((data, start, end) for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-    too_long = np.fromiter(starmap(_has_long_run, texts), np.bool_, len(offsets) - 1)
+    too_long = longest_runs(data, offsets, *load_codepoints()) > LONGEST_RUN
     if too_long.all():
         return cut_words(data, offsets)
     table = cut_with(_find_tokens, data, offsets, ~too_long)
     return replace_texts(table, too_long, cut_words(data, offsets)) if too_long.any() else table
-
-
-def _has_long_run(data: Uint8s, start: int, end: int) -> bool:
-    return any(len(run) > LONGEST_RUN for run in decode(data, start, end).split())
 
 
 def _find_tokens(text: str, data: Uint8s) -> Int64s:

@@ -27,14 +27,25 @@ _CONTINUATION, _FOUR_BYTES = 0xC0, 0xF0  # the two bits that mark bytes inside a
 
 def cut_with(find_tokens: FindTokens, data: Uint8s, offsets: Int64s, concerned: Bools) -> WordTable:
     """Return the words of some of the texts that lie end to end in `data`; the others have none in the table."""
-    parts = [np.empty(0, WORD)]
+    words, count = np.empty(len(data) // 4 + 256, WORD), 0
     first = np.zeros(len(offsets), np.int64)
-    for text in np.flatnonzero(concerned).tolist():
-        for words in _iter_words(find_tokens, data, int(offsets[text]), int(offsets[text + 1])):
-            parts.append(words)
-            first[text + 1] += len(words)
-    np.cumsum(first, out=first)
-    return WordTable(np.concatenate(parts, out=np.empty(int(first[-1]), WORD)), first)
+    for text, asked in enumerate(concerned.tolist()):
+        ranges = (int(offsets[text]), int(offsets[text + 1]))
+        for found in _iter_words(find_tokens, data, *ranges) if asked else ():
+            words = _with_room(words, count, len(found))
+            words[count : count + len(found)] = found
+            count += len(found)
+        first[text + 1] = count
+    return WordTable(words[:count], first)
+
+
+def _with_room(words: npt.NDArray[np.void], count: int, more: int) -> npt.NDArray[np.void]:
+    """Return the same `count` words with room for more."""
+    if count + more <= len(words):
+        return words
+    larger = np.empty(2 * (count + more), WORD)
+    larger[:count] = words[:count]
+    return larger
 
 
 def _iter_words(find_tokens: FindTokens, data: Uint8s, start: int, end: int) -> Iterator[npt.NDArray[np.void]]:

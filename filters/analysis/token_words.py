@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from headrace.filters.analysis.codepoints import Flag
 from headrace.filters.analysis.cutting import AFTER_SPACE, WORD, write_word
 from headrace.filters.analysis.hashing import append_byte
 from headrace.filters.analysis.lines import skip_space, trim_space
 from headrace.filters.analysis.utf8 import decode, flags_of
 from headrace.filters.kernels import kernel
 
+_SPACE = int(Flag.SPACE)
 _PLAIN_SPACE = ord(" ")
 
 
@@ -40,3 +42,17 @@ def words_of_tokens(data, tokens, gap, index, pages):  # type: ignore[no-untyped
             words[count - 1].marks |= AFTER_SPACE
         gap = end
     return words[:count]
+
+
+@kernel()
+def longest_runs(data, offsets, index, pages):  # type: ignore[no-untyped-def]
+    """Return for each text how many characters its longest run without white space has."""
+    longest = np.zeros(len(offsets) - 1, np.int64)
+    for text in range(len(offsets) - 1):
+        position, run = offsets[text], np.int64(0)
+        while position < offsets[text + 1]:
+            code, length = decode(data, position)
+            run = np.int64(0) if flags_of(code, index, pages) & _SPACE else run + 1
+            longest[text] = max(longest[text], run)
+            position += length
+    return longest
