@@ -1,20 +1,23 @@
-"""Do our signals and rules decide as datatrove's blocks do? `python -m benchmarks.filter_parity FILE... [--json]`.
+"""Do our signals and rules decide as datatrove's blocks do?
+
+`python -m benchmarks.filter_parity FILE... [--words english|spacy] [--json]`
 
 A file is a WARC, whose pages are extracted once, or a book (`.txt`, `.txt.gz`), which is cut into pages of
 paragraphs; then FineWeb's filters are compared one by one and as a chain in its order, the text that C4 leaves and
 the text with addresses redacted character by character, MinHash signatures bit by bit, and the clusters of
-datatrove's four MinHash stages with ours.
+datatrove's four MinHash stages with ours. With `--words spacy` our signals count the words that spaCy itself cuts.
 """
 
 import gzip
 import json
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 from benchmarks.datatrove_reference import (
     document,
@@ -29,6 +32,7 @@ from headrace.filters.judging import failures, first_failures
 from headrace.filters.lsh import band_keys, connected_components, equal_pairs, stack_signatures
 from headrace.filters.rules import ColumnId, Rule
 from headrace.filters.spans import Span, View, apply_spans
+from headrace.filters.words import Words
 from headrace.pipeline.recipe import RulesStep, load_recipe
 
 Reasons = list[str | None]
@@ -122,9 +126,11 @@ def _extracted(path: Path) -> Iterator[str]:
                 yield text
 
 
-def measured(name: str, texts: Sequence[str], view: str = "raw") -> dict[str, Sequence[Any]]:
+def measured(name: str, texts: Sequence[str], view: str = "raw", words: Words = "english") -> dict[str, Sequence[Any]]:
     """Return a signal's columns by id; `view` only names them, the texts are those of the view."""
-    values = signal_classes()[name]().measure(TextBatch(texts, [""] * len(texts)))
+    cls: Any = signal_classes()[name]
+    chosen = {"words": words} if "words" in [field.name for field in fields(cls)] else {}
+    values = cls(**chosen).measure(TextBatch(texts, [""] * len(texts)))
     return {str(ColumnId(name, view, column)): column_values for column, column_values in values.items()}
 
 
@@ -148,18 +154,18 @@ def without_c4(texts: Sequence[str], removed: Sequence[Sequence[Span]]) -> list[
     return [View.without(text, spans).text for text, spans in zip(texts, removed, strict=True)]
 
 
-def compare_filters(texts: Sequence[str]) -> Iterator[Comparison]:
+def compare_filters(texts: Sequence[str], words: Words = "english") -> Iterator[Comparison]:
     """Compare each filter alone on the same texts, C4's edit where both keep the page, and the chain."""
     groups = tuple(fineweb_rules())
     alone, chained, edited = _reference_reasons(texts)
     columns: dict[str, Sequence[Any]] = {}
     for name in groups:
-        columns |= measured(name, texts, "c4" if name == "fineweb" else "raw")
+        columns |= measured(name, texts, "c4" if name == "fineweb" else "raw", words)
         yield Comparison.of(name, our_reasons([name], columns), alone[name])
     views = without_c4(texts, columns["c4.removed"])
     kept = [i for i, reason in enumerate(alone["c4"]) if reason is None]
     yield Comparison.of_values("c4 text", [views[i] for i in kept], [edited[i] for i in kept])
-    columns |= measured("fineweb", views, "c4")
+    columns |= measured("fineweb", views, "c4", words)
     yield Comparison.of("chain", our_reasons(groups, columns), chained)
 
 
@@ -185,9 +191,9 @@ def _reference_reasons(texts: Sequence[str]) -> tuple[dict[str, Reasons], Reason
     return alone, chained, edited
 
 
-def compare_minhash(texts: Sequence[str]) -> Iterator[Comparison]:
+def compare_minhash(texts: Sequence[str], words: Words = "english") -> Iterator[Comparison]:
     """Compare signatures, then clusters: a text counts as equal where its cluster has the same members."""
-    signatures = measured("minhash", texts)["minhash.signature"]
+    signatures = measured("minhash", texts, words=words)["minhash.signature"]
     with TemporaryDirectory() as folder:
         step = minhash_step(Path(folder))
         yield Comparison.of_values("minhash", signatures, [reference_signature(step, text) for text in texts])
@@ -230,21 +236,23 @@ def compare_redactions(texts: Sequence[str]) -> Comparison:
     return Comparison.of_values("pii", ours, [reference_redaction(text, **marks) for text in texts])
 
 
-def compare_all(texts: Sequence[str]) -> Iterator[Comparison]:
+def compare_all(texts: Sequence[str], words: Words = "english") -> Iterator[Comparison]:
     """Yield every comparison."""
-    yield from compare_filters(texts)
-    yield from compare_minhash(with_near_duplicates(texts))
+    yield from compare_filters(texts, words)
+    yield from compare_minhash(with_near_duplicates(texts), words)
     yield compare_redactions(texts)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print the comparisons over the texts of all files as a table, or as JSON."""
-    paths = [Path(argument) for argument in arguments if not argument.startswith("-")]
-    if not paths:
-        raise SystemExit("usage: python -m benchmarks.filter_parity FILE... [--json]")
-    texts = [text for path in paths for text in load_texts(path)]
-    comparisons = list(compare_all(texts))
-    if "--json" in arguments:
+    parser = ArgumentParser(prog="python -m benchmarks.filter_parity")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--words", choices=get_args(Words), default="english", help="who cuts the words of our signals")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    texts = [text for path in options.files for text in load_texts(path)]
+    comparisons = list(compare_all(texts, options.words))
+    if options.json:
         print(json.dumps([comparison.as_row() for comparison in comparisons]))
         return
     heads = ("documents", "both keep", "both drop", "ours only", "theirs only", "same reason", "agree")

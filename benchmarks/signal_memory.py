@@ -1,8 +1,11 @@
-"""How much memory do signals take? `python -m benchmarks.signal_memory (FILE.txt[.gz]... | --of TEXT) [--json]`.
+"""How much memory do signals take?
+
+`python -m benchmarks.signal_memory (FILE.txt[.gz]... | --of TEXT) [--words WAY] [--unspaced WAY] [--json]`
 
 One document of `--megabytes` (50), made of the given texts, or of TEXT, over and over, is measured by signal after
 signal in one process, as a worker does whose recipe names them all. The peak is that of the whole process:
-interpreter, libraries, the document and all.
+interpreter, libraries, the document and all. With `--words` or `--unspaced` only signals that have them
+as options are measured.
 """
 
 import gzip
@@ -11,15 +14,18 @@ import resource
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.filters.contract import signal_classes
 from headrace.filters.models import ModelFileError
+from headrace.filters.unspaced import Unspaced
+from headrace.filters.words import Words
 from headrace.pipeline.errors import HeadraceError
 from headrace.pipeline.views import Views, make_signal
 
@@ -44,12 +50,15 @@ def peak_mebibytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
-def measure_all(document: pa.Array) -> Iterator[dict[str, Any]]:
-    """Yield a row for each signal that can be made without options, in order of name."""
+def measure_all(document: pa.Array, options: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each signal that has the given options and can be made without others, in order of name."""
     views = Views(document, pa.array(["https://example.org/"]), None)
-    for name in signal_classes():
+    for name, cls in signal_classes().items():
+        of_cls: Any = cls
+        if not {field.name for field in fields(of_cls)} >= set(options):
+            continue
         try:
-            signal = make_signal(name, {})
+            signal = make_signal(name, options)
             signal.resources()
         except (HeadraceError, ModelFileError):  # it needs a file of one's own
             continue
@@ -66,13 +75,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--of", default="", help="a text to repeat, instead of files")
     parser.add_argument("--megabytes", type=int, default=50)
+    parser.add_argument("--words", choices=get_args(Words), help="who cuts words")
+    parser.add_argument("--unspaced", choices=get_args(Unspaced), help="what becomes of scripts without spaces")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     once = options.of.encode() or read_texts(options.files)
     if not once:
         parser.error("name files, or a text with --of")
     document = make_document(once, options.megabytes * 1_000_000)
-    rows = list(measure_all(document))
+    chosen = {name: way for name in ("words", "unspaced") if (way := getattr(options, name))}
+    rows = list(measure_all(document, chosen))
     if options.json:
         print(json.dumps(rows))
         return

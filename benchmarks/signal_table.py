@@ -17,7 +17,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "signals.md"
 BEGIN, END = "<!-- signals: begin -->\n", "<!-- signals: end -->\n"
 TOOLS = (
     *("datatrove 0.10.1", "mlfoundations/dclm", "togethercomputer/RedPajama-Data", "CCNet", "spaCy", "lid.176"),
-    *("GlotLID", "OpenLID", "resiliparse", "fastText", "phonenumbers", "python-stdnum", "ONNX", "KenLM", "ftfy"),
+    *("GlotLID", "OpenLID", "resiliparse", "fastText", "phonenumbers", "python-stdnum", "ONNX", "KenLM", "ftfy", "ICU"),
 )
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 

@@ -17,6 +17,8 @@ from headrace.filters.utf8 import Int64s, Uint8s, Utf8, frozen
 
 if TYPE_CHECKING:
     from headrace.filters.analysis.tokens import WordTable
+    from headrace.filters.unspaced import Unspaced
+    from headrace.filters.words import Words
 
 ColumnKind = Literal["int", "float", "bool", "string", "spans", "hashes"]
 
@@ -67,11 +69,23 @@ class TextBatch:
         return Utf8.of(self.texts)
 
     @cached_property
+    def _word_tables(self) -> "dict[tuple[Words, bool], WordTable]":
+        return {}
+
+    def words_for(self, words: "Words" = "english", unspaced: "Unspaced" = "measure") -> "WordTable":
+        """Words of each text in arrays, cut as a signal's options ask; one table for each way of cutting."""
+        from headrace.filters.analysis.splitters import cut_by, segment_unspaced
+
+        segmented = unspaced == "segment"
+        if (words, segmented) not in self._word_tables:
+            table = segment_unspaced(self, words) if segmented else cut_by(words, *self.utf8)
+            self._word_tables[words, segmented] = table
+        return self._word_tables[words, segmented]
+
+    @property
     def word_table(self) -> "WordTable":
         """Words of each text as spaCy's English tokenizer cuts them, in arrays."""
-        from headrace.filters.analysis.tokens import cut_words
-
-        return cut_words(self.utf8.data, self.utf8.offsets)
+        return self.words_for()
 
     @cached_property
     def words(self) -> list[list[str]]:
@@ -82,7 +96,7 @@ class TextBatch:
 
     def forget_analyses(self) -> None:
         """Give back the memory of what was analysed; it is made again when it is asked for again."""
-        for name in ("word_table", "words", *(("texts",) if "utf8" in self.__dict__ else ())):
+        for name in ("_word_tables", "words", *(("texts",) if "utf8" in self.__dict__ else ())):
             self.__dict__.pop(name, None)
 
 

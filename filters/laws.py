@@ -55,7 +55,10 @@ URLS = (
     "HTTP://EXAMPLE.ORG:80/%zz",
     "http://münchen.de/ä",
 )
-PARTS = ("a", "a-", "a.", "a@", "1.", "{ ", "a b ", "。", "\n", "x\n", " ", "\x00", "é", "\u0301", "https://a.b/", "#…")
+PARTS = (
+    *("a", "a-", "a.", "a@", "1.", "{ ", "a b ", "。", "\n", "x\n", " ", "\x00", "é", "\u0301", "https://a.b/", "#…"),
+    *("水", "ก"),
+)
 """What a hostile text repeats, a million times over."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(:[A-Za-z][A-Za-z0-9_]*)?")

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 Uint8s = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class Utf8(NamedTuple):

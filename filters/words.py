@@ -15,9 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from headrace.filters.analysis.codepoints import codepoints_digest
+from headrace.filters.libraries import library_version
+
+Words = Literal["english", "spacy"]  # who cuts: the kernel, by the tables below, or spaCy itself
 
 _TABLES = Path(__file__).with_name("data") / "english_tokenizer.json"
 _PIECES = re.compile(r"\S+|\s+")
@@ -250,6 +253,13 @@ def count_sentences(text: str) -> int:
 
 
 @cache
-def word_resources() -> Mapping[str, str]:
-    """Return what decides how words and lines are cut: the digests of the tables, which hold Unicode's classes, too."""
-    return {"english_tokenizer": sha256(_TABLES.read_bytes()).hexdigest(), "codepoints": codepoints_digest()}
+def word_resources(words: Words = "english") -> Mapping[str, str]:
+    """Return what decides how words and lines are cut: the digests of the tables, which hold Unicode's classes, too.
+
+    Raises:
+        MissingLibraryError: spaCy is asked for and not installed.
+    """
+    tables = {"english_tokenizer": sha256(_TABLES.read_bytes()).hexdigest(), "codepoints": codepoints_digest()}
+    if words == "english":
+        return tables
+    return {**tables, "spacy": library_version("spacy", extra="interop", purpose="the option words = 'spacy'")}

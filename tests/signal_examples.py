@@ -1,7 +1,7 @@
 """Signals that cannot be made without options, made with small files, so that the laws run over them too."""
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +9,8 @@ from tempfile import mkdtemp
 from typing import Any
 
 from headrace.filters.contract import Signal, signal_classes
+from headrace.filters.unspaced import Unspaced
+from headrace.filters.words import Words
 from headrace.pipeline.stages.classifier import THREADS
 from tests.making import article
 
@@ -92,3 +94,13 @@ def example(name: str) -> Signal:
     """Return a signal of that name."""
     signal: Signal = signal_classes()[name](**example_options(name))
     return signal
+
+
+def examples_with_words_of_libraries() -> Iterator[Signal]:
+    """Yield each signal whose words can be chosen, with the words of spaCy, and of ICU in scripts without spaces."""
+    others: dict[Any, str] = {Words: "spacy", Unspaced: "segment"}
+    for name, cls in signal_classes().items():
+        of_cls: Any = cls
+        chosen = {field.name: others[field.type] for field in fields(of_cls) if field.type in others}
+        if chosen:
+            yield of_cls(**example_options(name), **chosen)

@@ -15,7 +15,7 @@ from headrace.filters.models import ModelFileError
 from headrace.filters.plugins import PluginError
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.views import make_signal
-from tests.signal_examples import example, example_options
+from tests.signal_examples import example, example_options, examples_with_words_of_libraries
 
 HERE = tuple(law for law in LAWS if law is not laws.check_other_process)  # which is asked once, for all signals
 QUICK_BYTES, FULL_BYTES = 1 << 19, 10 << 20
@@ -45,17 +45,21 @@ class Shouting:
         return {"upper_frac": shares, "num_marks": [text.count(self.mark) for text in batch.texts]}
 
 
-def usable(signal: Signal) -> Any:
+def usable(signal: Signal, kind: str = "") -> Any:
     """Return the signal as a parameter of a test, to be skipped aloud where a file that it needs is not here."""
     try:
         signal.resources()
     except (MissingLibraryError, ModelFileError, PluginError, RecipeError) as error:
         reason = str(error).splitlines()[0]
-        return pytest.param(signal, marks=pytest.mark.skip(reason=reason), id=signal.name)
-    return pytest.param(signal, id=signal.name)
+        return pytest.param(signal, marks=pytest.mark.skip(reason=reason), id=signal.name + kind)
+    return pytest.param(signal, id=signal.name + kind)
 
 
-SIGNALS = [*(usable(example(name)) for name in signal_classes()), pytest.param(Shouting(), id="a plugin")]
+SIGNALS = [
+    *(usable(example(name)) for name in signal_classes()),
+    *(usable(signal, ", words of libraries") for signal in examples_with_words_of_libraries()),
+    pytest.param(Shouting(), id="a plugin"),
+]
 
 
 @pytest.mark.parametrize("law", HERE, ids=lambda law: law.__name__.removeprefix("check_"))

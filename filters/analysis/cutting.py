@@ -56,7 +56,7 @@ def marks_of(any_flags, all_flags, num_chars):  # type: ignore[no-untyped-def]
 
 
 @kernel(within=True)
-def _write_word(words, count, value, start, end, num_chars, any_flags, all_flags):  # type: ignore[no-untyped-def]
+def write_word(words, count, value, start, end, num_chars, any_flags, all_flags):  # type: ignore[no-untyped-def]
     """Write the word of bytes [start, end); return how many words there are."""
     word = words[count]
     word.hash, word.end, word.num_bytes, word.num_chars = value, end, end - start, num_chars
@@ -74,7 +74,7 @@ def _emit(chunk, start, end, words, count):  # type: ignore[no-untyped-def]
 @kernel(within=True)
 def _emit_known(chunk, start, end, any_flags, all_flags, words, count):  # type: ignore[no-untyped-def]
     first, last = chunk[start].offset, chunk[end].offset
-    return _write_word(words, count, hash_points(chunk, start, end), first, last, end - start, any_flags, all_flags)
+    return write_word(words, count, hash_points(chunk, start, end), first, last, end - start, any_flags, all_flags)
 
 
 @kernel()
@@ -269,7 +269,7 @@ def _cut_some(  # type: ignore[no-untyped-def]
         first, known = count, size <= LONGEST_EXCEPTION and find_entry(entries, value) >= 0
         mark_hash = hash_between(value_before, value, position - middle)
         if every & _INERT and not known:
-            count = _write_word(words, count, value, begin, position, size, some, every)
+            count = write_word(words, count, value, begin, position, size, some, every)
         elif (
             every_before & _INERT
             and size > 1
@@ -278,8 +278,8 @@ def _cut_some(  # type: ignore[no-untyped-def]
             and (size > LONGEST_EXCEPTION + 1 or find_entry(entries, value_before) < 0)
             and find_entry(entries, join_hashes(value_before, mark_hash) ^ PAIR) < 0
         ):
-            count = _write_word(words, count, value_before, begin, middle, size - 1, some_before, every_before)
-            count = _write_word(words, count, mark_hash, middle, position, np.int64(1), flags, flags)
+            count = write_word(words, count, value_before, begin, middle, size - 1, some_before, every_before)
+            count = write_word(words, count, mark_hash, middle, position, np.int64(1), flags, flags)
         elif size > LONGEST_CHUNK:
             count = _cut_long_chunk(
                 data, begin, position, index, pages, entries, piece_bytes, chunk, suffixes, words, count, limit

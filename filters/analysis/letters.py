@@ -31,11 +31,16 @@ UNSPACED_BLOCKS = (
     (0xA000, 0xA4CF, "Yi"),
     (0xA980, 0xA9DF, "Javanese"),
     (0xA9E0, 0xA9FF, "Myanmar: extended B"),
-    (0xAA60, 0xAADF, "Myanmar: extended A, and Tai Viet"),
+    (0xAA60, 0xAA7F, "Myanmar: extended A"),
+    (0xAA80, 0xAADF, "Tai Viet"),
     (0xF900, 0xFAFF, "Han: compatibility"),
     (0xFF66, 0xFF9F, "Katakana: half width"),
     (0x1AFF0, 0x1B16F, "Kana: extended and supplementary"),
     (0x20000, 0x3FFFF, "Han: the supplementary planes"),
+)
+WITHOUT_DICTIONARY = (  # ICU cannot tell the words of these
+    *("Tibetan", "Tai Le and New Tai Lue", "Tai Tham", "Balinese", "Yi", "Javanese"),
+    *("Myanmar: extended A", "Myanmar: extended B", "Tai Viet"),
 )
 
 

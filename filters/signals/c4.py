@@ -3,7 +3,8 @@
 The text without the spans of `removed` is what datatrove 0.10.1's `C4QualityFilter` leaves, to the character: lines
 with a fault go, kept lines lose the white space around them and Wikipedia's citation marks, and one line feed joins
 them (where the source has none between two kept lines, the span of their break is replaced by one). Whether the page
-stays is for rules: over the sentences that are left, and over the two marks that condemn a whole page.
+stays is for rules: over the sentences that are left, and over the two marks that condemn a whole page. Sentences are
+those of spaCy's sentencizer over the kernel's words, or with `words = "spacy"` over spaCy's own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.spans import SpanColumn
 from headrace.filters.utf8 import Int64s, Uint8s, frozen
-from headrace.filters.words import word_resources
+from headrace.filters.words import Words, word_resources
 
 FAULTS = ("too_long_word", "no_terminal_punct", "too_few_words", "javascript", "policy")
 _ANY_LENGTH = 1 << 62
@@ -40,6 +41,7 @@ class C4:
     citations: bool = True
     javascript: bool = True
     policy: bool = True
+    words: Words = "english"
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -55,7 +57,7 @@ class C4:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides words and sentences."""
-        return word_resources()
+        return word_resources(self.words)
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return spans, marks and counts; all are defined for every text."""
@@ -66,7 +68,7 @@ class C4:
         kinds = 2 * self.javascript + 4 * self.policy
         cleaned = clean_lines(*batch.utf8, *options, kinds, *load_codepoints())
         spans, first_span, counts, lines, first_line, cited = cleaned
-        sentences = _count_sentences(batch, lines, first_line, *cited)
+        sentences = _count_sentences(self.words, batch, lines, first_line, *cited)
         num_lines, lorem, curly = counts[:, len(FAULTS) :].T
         removed = SpanColumn(first_span, spans["start"], spans["end"], spans["label"], SPAN_KINDS)
         values = (removed, (lorem != 0).tolist(), (curly != 0).tolist(), sentences.tolist(), num_lines.tolist())
@@ -75,15 +77,15 @@ class C4:
 
 
 def _count_sentences(
-    batch: TextBatch, lines: Int64s, first_line: Int64s, cited: Uint8s, offsets: Int64s, texts: Int64s
+    words: Words, batch: TextBatch, lines: Int64s, first_line: Int64s, cited: Uint8s, offsets: Int64s, texts: Int64s
 ) -> Int64s:
     """Return each text's sentences: of lines that stay as they are, and of those that lost citations."""
     from headrace.filters.analysis.sentences import count_sentences
-    from headrace.filters.analysis.tokens import cut_words
+    from headrace.filters.analysis.splitters import cut_by
 
-    sentences: Int64s = count_sentences(batch.utf8.data, *batch.word_table, lines, first_line)
+    sentences: Int64s = count_sentences(batch.utf8.data, *batch.words_for(words), lines, first_line)
     cited = frozen(cited)
     ranges = np.stack([offsets[:-1], offsets[1:]], axis=1)
-    of_cited = count_sentences(cited, *cut_words(cited, offsets), ranges, np.arange(len(offsets)))
+    of_cited = count_sentences(cited, *cut_by(words, cited, offsets), ranges, np.arange(len(offsets)))
     np.add.at(sentences, texts, of_cited)
     return sentences

@@ -1,8 +1,9 @@
 """FineWeb's own measures of lists and fragments (Penedo et al. 2024, arXiv:2406.17557, section 3.5).
 
 Computed as datatrove 0.10.1's `FineWebQualityFilter` does. The reference judges the text that C4's line removal
-leaves, so recipes measure this signal on the view `c4`. With `unspaced = "null"` line breaks a word are null for texts
-in scripts without spaces (`filters.unspaced`); the reference measures them.
+leaves, so recipes measure this signal on the view `c4`. With `words = "spacy"` the words are spaCy's own. With
+`unspaced = "null"` line breaks a word are null for texts in scripts without spaces, with `"segment"` they are measured
+on ICU's words (`filters.unspaced`); the reference measures them like English.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.counts import ratios
 from headrace.filters.unspaced import Unspaced, null_where_unspaced, unspaced_resources
-from headrace.filters.words import word_resources
+from headrace.filters.words import Words, word_resources
 
 
 @register
@@ -27,6 +28,7 @@ class FineWeb:
     version: ClassVar[int] = 1
 
     short_line_chars: int = 30
+    words: Words = "english"
     unspaced: Unspaced = "measure"
 
     @property
@@ -42,7 +44,7 @@ class FineWeb:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the words."""
-        return {**word_resources(), **unspaced_resources(self.unspaced)}
+        return {**word_resources(self.words), **unspaced_resources(self.unspaced)}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; of a text without lines only `num_lines` is defined."""
@@ -50,7 +52,7 @@ class FineWeb:
 
         counts = count_fragments(*batch.utf8, self.short_line_chars, *load_codepoints()).T
         num_lines, punctuated, short, repeated, num_chars, num_breaks = counts
-        defined, num_words = num_lines > 0, np.diff(batch.word_table.first)
+        defined, num_words = num_lines > 0, np.diff(batch.words_for(self.words, self.unspaced).first)
         values = (
             num_lines.tolist(),
             ratios(punctuated, num_lines),

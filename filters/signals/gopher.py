@@ -2,8 +2,9 @@
 
 They are computed as datatrove 0.10.1's `GopherRepetitionFilter` and `GopherQualityFilter` compute them, which differ
 from the paper in places: a duplicate's characters are counted from its second occurrence on, and shares of characters
-are of the whole text while words leave out white space. With `unspaced = "null"` what rests on words is null for texts
-in scripts without spaces (`filters.unspaced`); the reference measures them.
+are of the whole text while words leave out white space. With `words = "spacy"` the words are spaCy's own. With
+`unspaced = "null"` what rests on words is null for texts in scripts without spaces, with `"segment"` it is measured on
+ICU's words (`filters.unspaced`); the reference measures them like English.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from headrace.filters.analysis.codepoints import load_codepoints
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.counts import ratios
 from headrace.filters.unspaced import Unspaced, null_where_unspaced, unspaced_resources
-from headrace.filters.words import word_resources
+from headrace.filters.words import Words, word_resources
 
 TOP_GRAMS = (2, 3, 4)
 DUPLICATE_GRAMS = (5, 6, 7, 8, 9, 10)
@@ -35,6 +36,7 @@ class GopherRepetition:
     name: ClassVar[str] = "gopher_repetition"
     version: ClassVar[int] = 1
 
+    words: Words = "english"
     unspaced: Unspaced = "measure"
 
     @property
@@ -52,13 +54,13 @@ class GopherRepetition:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the words."""
-        return {**word_resources(), **unspaced_resources(self.unspaced)}
+        return {**word_resources(self.words), **unspaced_resources(self.unspaced)}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and shares; of the empty text only `num_chars` is defined, of few words no top n-gram."""
         from headrace.filters.analysis.repeats import count_repeats
 
-        utf8, table = batch.utf8, batch.word_table
+        utf8, table = batch.utf8, batch.words_for(self.words, self.unspaced)
         runs = np.array(TOP_GRAMS), np.array(DUPLICATE_GRAMS)
         counts = count_repeats(*utf8, *table, *runs, *load_codepoints()).T
         num_chars, num_paragraphs, paragraphs, paragraph_chars, num_lines, lines, line_chars, *run_chars = counts
@@ -85,6 +87,7 @@ class GopherQuality:
     version: ClassVar[int] = 1
 
     stop_words: tuple[str, ...] = ("the", "be", "to", "of", "and", "that", "have", "with")
+    words: Words = "english"
     unspaced: Unspaced = "measure"
 
     @property
@@ -104,13 +107,14 @@ class GopherQuality:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the words."""
-        return {**word_resources(), **unspaced_resources(self.unspaced)}
+        return {**word_resources(self.words), **unspaced_resources(self.unspaced)}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts and ratios; a ratio to no words or no lines is undefined."""
         from headrace.filters.analysis.prose import count_line_forms, count_marks, count_words
 
-        words = count_words(*batch.word_table, stop_word_table(self.stop_words), len(self.stop_words)).T
+        table = batch.words_for(self.words, self.unspaced)
+        words = count_words(*table, stop_word_table(self.stop_words), len(self.stop_words)).T
         marks = count_marks(*batch.utf8).T
         lines = count_line_forms(*batch.utf8, *load_codepoints()).T
         values = (

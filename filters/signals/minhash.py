@@ -2,7 +2,7 @@
 
 A shingle is the xxh64 of n words of the simplified text, joined by spaces. Hash function i maps a shingle x to
 `(a_i x + b_i mod 2^64) mod (2^61 - 1)`, with a and b drawn by numpy's RandomState from the seed; the signature holds
-each function's minimum over all shingles.
+each function's minimum over all shingles. The words are those of the kernel, or with `words = "spacy"` spaCy's own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.normalize import normalize_resources, simplify_text
 from headrace.filters.pieces import iter_pieces
 from headrace.filters.utf8 import Utf8
-from headrace.filters.words import word_resources
+from headrace.filters.words import Words, word_resources
 
 Uint64s = npt.NDArray[np.uint64]
 
@@ -38,6 +38,7 @@ class MinHash:
     num_buckets: int = 14
     hashes_per_bucket: int = 8
     seed: int = 1
+    words: Words = "english"
 
     @property
     def num_hashes(self) -> int:
@@ -51,16 +52,16 @@ class MinHash:
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the simplified text and its words."""
-        return {**word_resources(), **normalize_resources()}
+        return {**word_resources(self.words), **normalize_resources()}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return signatures as little-endian bytes; a text of fewer words than an n-gram has none."""
         from headrace.filters.analysis.shingles import hash_shingles, minimum_hashes
-        from headrace.filters.analysis.tokens import cut_words
+        from headrace.filters.analysis.splitters import cut_by
 
         functions = permutations(self.num_hashes, self.seed)
         utf8 = Utf8.of([simplify_in_pieces(text) for text in batch.texts])
-        words, first = cut_words(*utf8)
+        words, first = cut_by(self.words, *utf8)
         signatures = []
         for start, end in pairwise(first.tolist()):
             shingles = hash_shingles(utf8.data, words, start, end, self.n_grams)

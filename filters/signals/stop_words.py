@@ -60,7 +60,8 @@ class StopWords:
         from headrace.filters.analysis.prose import count_listed_words
 
         lists = _number_lists(self._languages)
-        counts = count_listed_words(*batch.word_table, lists.words, lists.first_list, lists.lists, len(self._languages))
+        table = batch.words_for(unspaced=self.unspaced)
+        counts = count_listed_words(*table, lists.words, lists.first_list, lists.lists, len(self._languages))
         names = [column.name for column in self.columns]
         values = dict(zip(names, counts.T.tolist(), strict=True))
         return null_where_unspaced(self.unspaced, batch, values, names)
