@@ -1,15 +1,15 @@
 """Do ICU's words decide as those of datatrove's tokenizers? `python -m benchmarks.segmentation FILE... [--json]`.
 
-A file is a WARC, a zip of plain texts, or a MediaWiki dump (`.xml.bz2`). Texts in Chinese, Japanese, Thai, Lao
-and Burmese, told by their letters, are cut at line ends into pieces of about 500 characters. Each piece comes with
+A file is a WARC, a zip of plain texts, or a MediaWiki dump (`.xml.bz2`). Texts in Chinese, Japanese and Thai, told
+by their letters, are cut at line ends into pieces of about 500 characters. Each piece comes with
 three damaged copies, so that there is something to drop: its beginning over and over, a line for every few characters,
 and its characters in another order. Then datatrove 0.10.1's filters with its tokenizer of the language, and our signals
-with `unspaced = "segment"` and `"measure"`, decide over the same texts by FineWeb2's thresholds, stop words aside.
+with `unspaced = "segment"` and `"measure"`, decide over the same texts by FineWeb2's thresholds and stop words.
 Words are compared on the whole pieces: a boundary counts where both have it, white space left out. Speed is the
 processor time of cutting words alone, medians of rounds.
 
-datatrove's tokenizers need jieba, sudachipy and sudachidict_core, pythainlp, laonlp and pyidaungsu-numpy2; a language
-whose tokenizer is not here is left out, saying so. Khmer is, because its tokenizer opens a pickled model.
+datatrove's tokenizers need jieba, sudachipy and sudachidict_core, and pythainlp; a language whose tokenizer is not here
+is left out, saying so.
 """
 
 import bz2
@@ -31,22 +31,21 @@ from benchmarks.datatrove_reference import document
 from benchmarks.filter_parity import Comparison, Reasons, cut_pages
 from benchmarks.language import extract_texts
 from headrace.filters.analysis.tokens import word_strings
-from headrace.filters.contract import TextBatch
+from headrace.filters.contract import Signal, TextBatch
 from headrace.filters.judging import failures, first_failures
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL
 from headrace.filters.rules import ColumnId, Rule
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import GopherQuality, GopherRepetition
+from headrace.filters.signals.stop_words import StopWords, stop_word_lists
 from headrace.filters.unspaced import Unspaced
 
 PIECE_CHARS, ROUNDS = 500, 3
-BY_SCRIPT = {  # the letters of a language, whose thresholds are asked, in the order in which they are looked for
-    "jpn": (re.compile("[\u3040-\u30ff]"), 0.1, "cmn_Hani"),
-    "cmn": (re.compile("[\u3400-\u9fff]"), 0.5, "cmn_Hani"),
-    "tha": (re.compile("[\u0e01-\u0e5b]"), 0.5, "tha_Thai"),
-    "lao": (re.compile("[\u0e81-\u0edf]"), 0.5, "tha_Thai"),
-    "mya": (re.compile("[\u1000-\u109f]"), 0.5, "tha_Thai"),
+BY_SCRIPT = {  # the letters of a language and their share of all, in the order in which it is looked for
+    "jpn_Jpan": (re.compile("[\u3040-\u30ff]"), 0.1),
+    "cmn_Hani": (re.compile("[\u3400-\u9fff]"), 0.5),
+    "tha_Thai": (re.compile("[\u0e01-\u0e5b]"), 0.5),
 }
 _LINK, _MARKUP = re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]"), re.compile(r"^[ {|<=*#:;!}\[]|[{}<>\[\]|]")
 
@@ -56,7 +55,6 @@ class Outcome:
     """One language: how decisions, words and speeds compare; speeds in MB of UTF-8 a second."""
 
     language: str
-    thresholds: str
     documents: int
     both_drop: int
     agreement: float
@@ -75,7 +73,7 @@ class Outcome:
 def language_of(text: str) -> str | None:
     """Return the language that a text's letters tell, or None."""
     num_letters = sum(map(str.isalpha, text))
-    for language, (letters, share, _) in BY_SCRIPT.items():
+    for language, (letters, share) in BY_SCRIPT.items():
         if len(letters.findall(text)) > share * num_letters:
             return language
     return None
@@ -113,11 +111,12 @@ def damaged(piece: str, number: int) -> Iterator[str]:
     yield "".join(random.Random(number).sample(piece, len(piece)))
 
 
-def reference_judge(language: str, label: str) -> Callable[[str], str | None]:
+def reference_judge(language: str) -> Callable[[str], str | None]:
     """Return datatrove's filters of words as FineWeb2 sets them up: a text's first reason to be dropped."""
     from datatrove.pipeline.filters import FineWebQualityFilter, GopherQualityFilter, GopherRepetitionFilter
 
-    bound = {rule.reason: _limit(rule, label) for rule in load_rule_set("fineweb2").composed()}
+    bound = {rule.reason: _limit(rule, language) for rule in load_rule_set("fineweb2").composed()}
+    tokenizer = language.partition("_")[0]
     blocks = (
         GopherRepetitionFilter(
             dup_line_frac=bound["dup_line_frac"],
@@ -126,21 +125,21 @@ def reference_judge(language: str, label: str) -> Callable[[str], str | None]:
             dup_para_char_frac=0,
             top_n_grams=tuple((n, bound[f"top_{n}_gram"]) for n in (2, 3, 4)),
             dup_n_grams=tuple((n, bound[f"duplicated_{n}_n_grams"]) for n in range(5, 11)),
-            language=language,
+            language=tokenizer,
         ),
         FineWebQualityFilter(
             line_punct_thr=bound["line_punct_ratio"],
             short_line_thr=999,
             char_duplicates_ratio=bound["char_dup_ratio"],
             new_line_ratio=bound["list_ratio"],
-            language=language,
+            language=tokenizer,
         ),
         GopherQualityFilter(
             min_avg_word_length=bound["gopher_below_avg_threshold"],
             max_avg_word_length=bound["gopher_above_avg_threshold"],
             max_non_alpha_words_ratio=bound["gopher_below_alpha_threshold"],
-            min_stop_words=0,
-            language=language,
+            stop_words=stop_word_lists()[language],
+            language=tokenizer,
         ),
     )
 
@@ -151,19 +150,25 @@ def reference_judge(language: str, label: str) -> Callable[[str], str | None]:
     return judge
 
 
-def _limit(rule: Rule, label: str) -> float:
+def _limit(rule: Rule, language: str) -> float:
     """Return a rule's one bound for a language; 0, which turns datatrove's rules off, where there is none."""
-    bounds = (rule.by or {}).get("glotlid.label", {}).get(label, rule)
+    bounds = (rule.by or {}).get("glotlid.label", {}).get(language, rule)
     return next((limit for limit in (bounds.min, bounds.max) if limit is not None), 0.0)
 
 
-def our_reasons(texts: Sequence[str], label: str, unspaced: Unspaced) -> Reasons:
+def our_reasons(texts: Sequence[str], language: str, unspaced: Unspaced) -> Reasons:
     """Return each text's first reason to be dropped by the set `fineweb2`, its language being known."""
     batch = TextBatch(texts, [""] * len(texts))
-    columns: dict[str, Sequence[Any]] = {"glotlid.label": [label] * len(texts), "glotlid.score": [1.0] * len(texts)}
-    for signal in (GopherRepetition(unspaced=unspaced), FineWeb(unspaced=unspaced), GopherQuality(unspaced=unspaced)):
+    columns: dict[str, Sequence[Any]] = {"glotlid.label": [language] * len(texts), "glotlid.score": [1.0] * len(texts)}
+    signals: tuple[Signal, ...] = (
+        GopherRepetition(unspaced=unspaced),
+        FineWeb(unspaced=unspaced),
+        GopherQuality(unspaced=unspaced),
+        StopWords(languages=(language,), unspaced=unspaced),
+    )
+    for signal in signals:
         columns |= {str(ColumnId(signal.name, "raw", name)): found for name, found in signal.measure(batch).items()}
-    rules = load_rule_set("fineweb2").composed()
+    rules = [rule for rule in load_rule_set("fineweb2").composed() if rule.column in columns]
     return [None if index < 0 else rules[index].reason for index in first_failures(failures(rules, columns))]
 
 
@@ -204,11 +209,11 @@ def compare(language: str, pieces: Sequence[str]) -> Outcome:
     """Compare decisions, words and speeds over the pieces of one language; raises ImportError without a tokenizer."""
     from datatrove.utils.word_tokenizers import load_word_tokenizer
 
-    label, tokenizer = BY_SCRIPT[language][2], load_word_tokenizer(language)
+    tokenizer = load_word_tokenizer(language.partition("_")[0])
     texts = [text for number, piece in enumerate(pieces) for text in damaged(piece, number)]
-    judge = reference_judge(language, label)
+    judge = reference_judge(language)
     theirs = [judge(text) for text in texts]
-    by_icu, measured = our_reasons(texts, label, "segment"), our_reasons(texts, label, "measure")
+    by_icu, measured = our_reasons(texts, language, "segment"), our_reasons(texts, language, "measure")
     words, their_words = our_words(pieces), [tokenizer.word_tokenize(piece) for piece in pieces]
     num_bytes = sum(len(piece.encode()) for piece in pieces)
     batch = TextBatch(pieces, [""] * len(pieces))
@@ -224,7 +229,6 @@ def compare(language: str, pieces: Sequence[str]) -> Outcome:
     )
     return Outcome(
         language,
-        label,
         documents=all_of.documents,
         both_drop=all_of.both_drop,
         agreement=all_of.agreement,
@@ -267,12 +271,12 @@ def main(arguments: Sequence[str]) -> None:
         print(json.dumps([as_row(outcome) for outcome in outcomes]))
         return
     counts = ("pieces", "both drop", "agree", "with copies", "both drop", "agree", "same reason", "agree, uncut")
-    print(" " * 15 + "".join(f"{head:>13}" for head in (*counts, "boundaries", "length", "theirs", "MB/s", "theirs")))
+    print(" " * 8 + "".join(f"{head:>13}" for head in (*counts, "boundaries", "length", "theirs", "MB/s", "theirs")))
     for o in outcomes:
         of_whole = f"{o.whole:13}{o.whole_both_drop:13}{o.whole_agreement:13.1%}"
         of_all = f"{o.documents:13}{o.both_drop:13}{o.agreement:13.1%}{o.same_reason:13.1%}{o.agreement_measured:13.1%}"
         of_words = f"{o.boundary_f1:13.1%}{o.our_length:13.2f}{o.their_length:13.2f}"
-        print(f"{o.language}, {o.thresholds:10}{of_whole}{of_all}{of_words}{o.our_speed:13.1f}{o.their_speed:13.2f}")
+        print(f"{o.language}{of_whole}{of_all}{of_words}{o.our_speed:13.1f}{o.their_speed:13.2f}")
 
 
 def as_row(outcome: Outcome) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from headrace.filters.libraries import MissingLibraryError
 from headrace.filters.punctuation import PUNCTUATION_OR_TERMINAL
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import OF_WORDS, GopherQuality, GopherRepetition
+from headrace.filters.signals.stop_words import StopWords
 from headrace.filters.unspaced import unspaced_resources
 
 breakers = pytest.importorskip("icu4py.breakers", reason="icu4py is not installed (the extra `segment`)")
@@ -133,6 +134,15 @@ def test_scripts_without_a_dictionary_are_null() -> None:
         assert list(values[:7]) == [None] * 7
     assert quality["num_words"][7:] == [len(found.split()) for found in KNOWN.values()]
     assert None not in [*quality["bullet_line_frac"], *repetition["dup_line_frac"], *fineweb["line_punct_ratio"]]
+
+
+def test_stop_words_are_found_among_segments() -> None:
+    texts = ["水車は川のそばに立っている。", "在河边的水车", TIBETAN, "the mill", "และใน"]
+    languages = ("cmn_Hani", "jpn_Jpan", "tha_Thai")
+    counts = StopWords(languages, unspaced="segment").measure(batch_of(*texts))
+    assert [counts["jpn_jpan"][0], counts["cmn_hani"][1], counts["tha_thai"][4]] == [3, 2, 2]
+    assert [found[2] for found in counts.values()] == [None] * 3
+    assert [found[3] for found in counts.values()] == [0] * 3
 
 
 def test_most_letters_decide_what_is_null() -> None:

@@ -58,7 +58,7 @@ def test_options_choose_languages_and_scripts_without_spaces() -> None:
     two = StopWords(languages=("tha_Thai", "deu_Latn"))
     assert [column.name for column in two.columns] == ["tha_thai", "deu_latn"]
     assert measure(texts, two) == {"tha_thai": [0, 0, 0, None], "deu_latn": [3, 0, 0, None]}
-    assert measure(texts, StopWords(("deu_Latn",), "measure")) == {"deu_latn": [3, 0, 0, 0]}
+    assert measure(texts, StopWords(("deu_Latn",), unspaced="measure")) == {"deu_latn": [3, 0, 0, 0]}
     assert two.resources()["stop_words"] != StopWords().resources()["stop_words"]
     with pytest.raises(ValueError, match="no stop words of 'deu'; there are arb_Arab"):
         StopWords(languages=("deu",))

@@ -25,13 +25,14 @@ from headrace.filters.signals.c4 import C4
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import GopherQuality, GopherRepetition
 from headrace.filters.signals.minhash import MinHash
+from headrace.filters.signals.stop_words import StopWords
 from headrace.filters.words import word_resources
 from tests.test_analysis import texts as made_texts
 
 NUM_PAGES = 120
 PAIRS = [
     (cls(), cls(words="spacy"))  # type: ignore[call-arg]  # each has the option
-    for cls in (GopherRepetition, GopherQuality, C4, FineWeb, MinHash)
+    for cls in (GopherRepetition, GopherQuality, C4, FineWeb, MinHash, StopWords)
 ]
 
 pytest.importorskip("spacy", reason="spaCy is not installed (the extra `interop`)")

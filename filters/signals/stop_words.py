@@ -3,7 +3,8 @@
 The lists are FineWeb2's (Penedo et al. 2025, arXiv:2506.20920): each language's commonest words in its Wikipedia, as
 huggingface/fineweb-2 has them in `configs/`. Different words count, in the case that they are written in, as
 datatrove 0.10.1's `GopherQualityFilter` counts them. The words of a text are cut by English rules, which know no word
-with an apostrophe at its end (`l'`); FineWeb2 has a tokenizer for each language.
+with an apostrophe at its end (`l'`), with `words = "spacy"` by spaCy, and with `unspaced = "segment"` by ICU in scripts
+without spaces; FineWeb2 has a tokenizer for each language.
 """
 
 import json
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.unspaced import Unspaced, null_where_unspaced, unspaced_resources
 from headrace.filters.utf8 import Int64s
-from headrace.filters.words import word_resources
+from headrace.filters.words import Words, word_resources
 
 
 @register
@@ -35,6 +36,7 @@ class StopWords:
     version: ClassVar[int] = 1
 
     languages: tuple[str, ...] = ()
+    words: Words = "english"
     unspaced: Unspaced = "null"
 
     def __post_init__(self) -> None:
@@ -53,14 +55,14 @@ class StopWords:
         """Return what decides the words, and the digest of the lists in use."""
         lists = json.dumps({name: stop_word_lists()[name] for name in self._languages}, sort_keys=True)
         digest = sha256(lists.encode()).hexdigest()
-        return {**word_resources(), **unspaced_resources(self.unspaced), "stop_words": digest}
+        return {**word_resources(self.words), **unspaced_resources(self.unspaced), "stop_words": digest}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return counts; null for texts in scripts without spaces, as `unspaced` says."""
         from headrace.filters.analysis.prose import count_listed_words
 
         lists = _number_lists(self._languages)
-        table = batch.words_for(unspaced=self.unspaced)
+        table = batch.words_for(self.words, self.unspaced)
         counts = count_listed_words(*table, lists.words, lists.first_list, lists.lists, len(self._languages))
         names = [column.name for column in self.columns]
         values = dict(zip(names, counts.T.tolist(), strict=True))
