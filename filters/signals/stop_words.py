@@ -36,8 +36,8 @@ class StopWords:
     version: ClassVar[int] = 1
 
     languages: tuple[str, ...] = ()
-    words: Words = "english"
     unspaced: Unspaced = "null"
+    words: Words = "english"
 
     def __post_init__(self) -> None:
         """Raise ValueError where there is no list for a language."""
