@@ -21,7 +21,11 @@ class Utf8(NamedTuple):
     @classmethod
     def of(cls, texts: Sequence[str]) -> "Utf8":
         """Return strings as bytes."""
-        encoded = [text.encode() for text in texts]
+        return cls.joined([text.encode() for text in texts])
+
+    @classmethod
+    def joined(cls, encoded: Sequence[bytes]) -> "Utf8":
+        """Return texts that are bytes already."""
         offsets = np.fromiter(accumulate(map(len, encoded), initial=0), np.int64, len(encoded) + 1)
         return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
 

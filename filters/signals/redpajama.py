@@ -78,12 +78,14 @@ class RedPajama:
         from headrace.filters.analysis.letters import load_letters
         from headrace.filters.analysis.prose import count_marks
 
-        normalized = [normalize(text) for text in batch.utf8.texts()]
+        normalized = [normalize(text).encode() for text in batch.utf8.texts()]  # as strings they take twice the memory
+        lorem = np.array([text.count(b"lorem ipsum") for text in normalized], np.int64)
+        utf8 = Utf8.joined(normalized)
+        del normalized
         raw = of.count_raw(*batch.utf8, _stop_word_table(self.stop_words), *load_letters()).T
-        normal, entropies = of.count_normalized(*Utf8.of(normalized), *load_letters())
+        normal, entropies = of.count_normalized(*utf8, *load_letters())
         num_words, word_chars, numeric, javascript, distinct, *runs = normal.T
         marks, lines = count_marks(*batch.utf8).T, raw[of.LINES]
-        lorem = np.array([text.count("lorem ipsum") for text in normalized], np.int64)
         normal_chars = word_chars + np.maximum(num_words - 1, 0)
         top, repeated = runs[: len(_TOP)], runs[len(_TOP) :]
         values = (
