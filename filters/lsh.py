@@ -37,13 +37,14 @@ def band_keys(signatures: Uint64s, bands: int, rows: int) -> Uint64s:
     if signatures.shape[1] != bands * rows:
         raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} hashes, not {signatures.shape[1]}")
     cut = signatures.reshape(len(signatures), bands, rows)
-    keys = np.broadcast_to(_mix(np.arange(bands, dtype=np.uint64) + _GOLDEN), cut.shape[:2])
+    keys = np.broadcast_to(mix(np.arange(bands, dtype=np.uint64) + _GOLDEN), cut.shape[:2])
     for row in range(rows):
-        keys = _mix((keys + _GOLDEN) ^ cut[:, :, row])
+        keys = mix((keys + _GOLDEN) ^ cut[:, :, row])
     return keys
 
 
-def _mix(values: Uint64s) -> Uint64s:
+def mix(values: Uint64s) -> Uint64s:
+    """Return each number with its bits mixed: a bijection of 64 bits, splitmix64's last step."""
     values = (values ^ (values >> np.uint64(30))) * _MIX_1
     values = (values ^ (values >> np.uint64(27))) * _MIX_2
     return values ^ (values >> np.uint64(31))
@@ -90,3 +91,8 @@ def estimate_jaccard(a: Uint64s, b: Uint64s) -> npt.NDArray[np.float64]:
 def match_probability(jaccard: float, bands: int, rows: int) -> float:
     """Return the probability that a pair of this similarity becomes a candidate."""
     return float(1 - (1 - jaccard**rows) ** bands)
+
+
+def choose_bands(threshold: float, num_permutations: int) -> tuple[int, int]:
+    """Return placeholder."""
+    raise NotImplementedError

@@ -102,6 +102,10 @@ class Rule(Bounds):
     by: dict[str, dict[str, Bounds]] | None = None
     reason: str = Field(default="", min_length=1)
 
+    def as_config(self) -> dict[str, Any]:
+        """Return the rule as it goes into the config of stages: what is given, by the keys of a recipe."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
     @field_validator("column")
     @classmethod
     def _check_column(cls, value: str) -> str:

@@ -9,7 +9,9 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headrace.filters.rules import Rule
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
+from headrace.pipeline.dedup.planning import duplicate_stages
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.fitting import check_steps
@@ -20,6 +22,7 @@ from headrace.pipeline.recipe import (
     MEBIBYTE,
     BestStep,
     CutStep,
+    ExactStep,
     MeasureStep,
     MinHashStep,
     Recipe,
@@ -28,12 +31,12 @@ from headrace.pipeline.recipe import (
     TokenizeStep,
 )
 from headrace.pipeline.schema import Manifest
+from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.stages.contract import Planning, RawFile, Stage
 from headrace.pipeline.stages.cut import Cut
 from headrace.pipeline.stages.distinct import Distinct
 from headrace.pipeline.stages.judge import Adopt, Rules
 from headrace.pipeline.stages.measure import MODEL, Measure
-from headrace.pipeline.stages.minhash import MinHash
 from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.stages.threshold import Threshold, threshold_rule
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
@@ -113,6 +116,7 @@ class _Walker:
         check_steps(self.recipe)
         self.files = self._find_files()
         self.upstream: dict[str, Manifest] = {}
+        self.measured: list[MeasureStep] = []
 
     def _find_files(self) -> dict[str, list[RawFile]]:
         names = [source.name for source in self.recipe.sources]
@@ -163,13 +167,10 @@ class _Walker:
                 case MeasureStep():
                     yield from self._measure(step)
                 case RulesStep():
-                    rules = tuple(
-                        rule.model_dump(mode="json", by_alias=True, exclude_defaults=True) for rule in step.composed()
-                    )
+                    rules = tuple(rule.as_config() for rule in step.composed())
                     yield from self._one(f"rules {step.name or number}", "verdicts", Rules(rules=rules))
-                case MinHashStep():
-                    stage = MinHash(signal=step.signal, bands=step.bands, rows=step.rows)
-                    yield from self._find(f"minhash {number}", stage)
+                case ExactStep() | MinHashStep():
+                    yield from self._duplicates(step, number)
                 case BestStep():
                     yield from self._best(step, number)
                 case CutStep():
@@ -219,7 +220,31 @@ class _Walker:
         rule = threshold_rule(found, self.store, ties=step.ties, on_null=step.on_null, reason=step.reason)
         yield from self._one(f"best {number} verdicts", "verdicts", Rules(rules=(rule,)))
 
+    def _duplicates(self, step: ExactStep | MinHashStep, number: int) -> Walk:
+        """Find duplicates: band keys of each part, buckets of each range of keys, survivors, and then verdicts."""
+        label = f"{step.kind} {number}"
+        rules = yield from self._rules_after(number)
+        suppressed = "findings:suppress" in self.upstream
+        bands, duplicates = duplicate_stages(step, self.recipe, rules=rules, suppressed=suppressed)
+        yield from self._one(f"{label} bands", "bands", bands)
+        task_bytes = self.recipe.sharding.task_mebibytes * MEBIBYTE
+        partitions = Buckets.num_partitions(Planning(self.store, self.upstream), task_bytes)
+        yield from self._one(f"{label} buckets", "buckets", Buckets(partitions=partitions, suppressed=suppressed))
+        yield from self._find(label, duplicates)
+
+    def _rules_after(self, number: int) -> Generator[Sequence[Planned], Sequence[Manifest], tuple[Rule, ...]]:
+        """Return the rules of later steps, when all that they read is measured."""
+        later = self.recipe.steps[number:]
+        rules = tuple(rule for step in later if isinstance(step, RulesStep) for rule in step.composed())
+        for step in later if rules else ():
+            if isinstance(step, MeasureStep):
+                yield from self._measure(step)
+        return rules
+
     def _measure(self, step: MeasureStep) -> Walk:
+        if step in self.measured:
+            return
+        self.measured.append(step)
         stages = []
         for signal in step.signals:
             spec = SignalSpec(name=signal) if isinstance(signal, str) else signal

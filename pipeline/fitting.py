@@ -6,18 +6,26 @@ come up at all, but leave the text as it is.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headrace.filters.contract import SIGNALS, Signal
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
+from headrace.pipeline.dedup.planning import SIGNATURE
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.plugins import plugin_signals
-from headrace.pipeline.recipe import BestStep, CutStep, MeasureStep, MinHashStep, Recipe, RulesStep, SignalSpec
+from headrace.pipeline.recipe import (
+    BestStep,
+    CutStep,
+    ExactStep,
+    MeasureStep,
+    MinHashStep,
+    Recipe,
+    RulesStep,
+    SignalSpec,
+)
 from headrace.pipeline.schema import DOCUMENTS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
-
-SIGNATURE = "signature"
 
 LISTED: Mapping[str, type] = {"int": int, "float": int, "bool": bool, "string": str}
 """What `in` lists for a column of each kind."""
@@ -42,8 +50,8 @@ def check_steps(recipe: Recipe) -> None:
                     _check_set(name, measured)
                 for rule in step.composed():
                     _check_rule(rule, measured)
-            case MinHashStep():
-                _check_minhash(step, measured)
+            case ExactStep() | MinHashStep():
+                _check_duplicates(step, measured, [source.name for source in recipe.sources])
             case BestStep():
                 _require(step.column, measured, ("int", "float"), "the best are found among numbers")
             case CutStep():
@@ -104,14 +112,28 @@ def _check_rule(rule: Rule, measured: Measured) -> None:
                 )
 
 
-def _check_minhash(step: MinHashStep, measured: Measured) -> None:
+def _check_duplicates(step: ExactStep | MinHashStep, measured: Measured, sources: Sequence[str]) -> None:
+    for column in step.scope:
+        if id_of_column(column):
+            _require(column, measured, ("string", "int", "bool"), "a scope is made of labels")
+        elif column not in DOCUMENTS.names:
+            raise RecipeError(f"scope: no document has {column!r}{near_miss(column, DOCUMENTS.names)}")
+    if step.by is not None:
+        _require(step.by, measured, ("int", "float"), "a survivor is the highest or lowest by numbers")
+    for source in step.prefer:
+        if source not in sources:
+            raise RecipeError(f"prefer: no source is called {source!r}{near_miss(source, sources)}")
+    if isinstance(step, ExactStep):
+        _require(step.column, measured, ("hashes",), "exact duplicates have equal digests")
+        return
     _require(f"{step.signal}.{SIGNATURE}", measured, ("hashes",), "minhash reads signatures")
-    num_hashes = getattr(measured[step.signal], "num_hashes", step.bands * step.rows)
-    if step.bands * step.rows != num_hashes:
+    num_hashes = getattr(measured[step.signal], "num_hashes", 0)
+    bands, rows = step.shape(num_hashes)
+    if step.threshold is None and bands * rows != num_hashes:
         raise RecipeError(
-            f"minhash with {step.bands} bands of {step.rows} rows needs signatures of {step.bands * step.rows} hashes, "
-            f"{step.signal!r} has {num_hashes}; change bands and rows, or measure it with num_buckets = {step.bands} "
-            f"and hashes_per_bucket = {step.rows}"
+            f"minhash with {bands} bands of {rows} rows needs signatures of {bands * rows} hashes, "
+            f"{step.signal!r} has {num_hashes}; change bands and rows, or measure it with num_buckets = {bands} "
+            f"and hashes_per_bucket = {rows}"
         )
 
 

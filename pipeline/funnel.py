@@ -200,7 +200,7 @@ def _refuse_bounds_of_best(best: Sequence[Asked], plain: Sequence[Asked], overri
 def _notes(chain: Sequence[Manifest], changed: Redecided) -> Iterator[str]:
     """Yield what changed rules would change besides, and only a build can tell."""
     for manifest in chain:
-        if manifest.stage == "minhash":
+        if manifest.stage == "duplicates":
             again = "; for the threshold of a later step `best` they were found anew here"
             yield (
                 f"{manifest.name}: near-duplicates count like all others here; a build finds them among the documents "

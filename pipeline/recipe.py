@@ -7,12 +7,15 @@ the writing of manifests need no words: they are implied.
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from headrace.filters.lsh import choose_bands
 from headrace.filters.named_rules import Tables, compose_rules
 from headrace.filters.rules import Rule
+from headrace.pipeline.dedup.ranking import Policy
+from headrace.pipeline.dedup.resolving import Verify
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.schema import SCHEMA_VERSION
 from headrace.pipeline.shares import shares_of
@@ -100,13 +103,66 @@ class RulesStep(Section):
         return self.model_copy(update={"sets": [], "rules": rules, "by": {}, "set": {}})
 
 
-class MinHashStep(Section):
-    """Drops near-duplicates: documents that share a band of MinHash values are one cluster, its first member stays."""
+class DuplicatesStep(Section):
+    """What steps that drop duplicates share: among which documents they are looked for, and which survives.
+
+    `scope` are columns: documents of other values in them are never compared. `survivor` is the policy, `by` the column
+    of `highest` and `lowest`; documents of an earlier source of `prefer` survive those of later and of other ones.
+    """
+
+    scope: list[str] = []
+    survivor: Policy = "first"
+    by: str | None = None
+    prefer: list[str] = []
+
+    @model_validator(mode="after")
+    def _column_where_it_is_needed(self) -> Self:
+        if (self.by is not None) != (self.survivor in ("highest", "lowest")):
+            raise ValueError(
+                'survivor = "highest" and "lowest" are by a column of numbers, and no other policy is: '
+                'give both, as in survivor = "highest", by = "quality.score", or neither'
+            )
+        return self
+
+
+class ExactStep(DuplicatesStep):
+    """Drops documents whose digests in a column are equal, but for one."""
+
+    kind: Literal["exact"]
+    column: str = "digest.text"
+
+
+class MinHashStep(DuplicatesStep):
+    """Drops near-duplicates: documents that share a band of MinHash values, and resemble each other as `verify` tells.
+
+    Bands, rows or both are given, or chosen for the `threshold`, a Jaccard similarity. With `verify = "none"` clusters are
+    all documents that bands connect; else a document is dropped only for a survivor that it resembles by `similarity`.
+    """
 
     kind: Literal["minhash"]
     signal: str = "minhash"
-    bands: int = Field(default=14, ge=1)
-    rows: int = Field(default=8, ge=1)
+    bands: int | None = Field(default=None, ge=1)
+    rows: int | None = Field(default=None, ge=1)
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    verify: Verify = "estimate"
+    similarity: float = Field(default=0.7, gt=0, le=1)
+    most: int = Field(default=128, ge=1)
+
+    @model_validator(mode="after")
+    def _one_way_to_bands(self) -> Self:
+        if self.threshold is not None and (self.bands, self.rows) != (None, None):
+            raise ValueError("bands and rows are given, or chosen for a threshold; give one of both")
+        return self
+
+    def shape(self, num_hashes: int) -> tuple[int, int]:
+        """Return bands and rows of a band for signatures of so many hashes.
+
+        Of bands and rows one is enough; where neither they nor a threshold are given, a band has FineWeb's 8 rows.
+        """
+        if self.threshold is not None:
+            return choose_bands(self.threshold, num_hashes)
+        rows = self.rows or (8 if self.bands is None else max(1, num_hashes // self.bands))
+        return self.bands or max(1, num_hashes // rows), rows
 
 
 class BestStep(Section):
@@ -137,7 +193,9 @@ class TokenizeStep(Section):
     train_mebibytes: int = Field(default=1024, ge=1)
 
 
-Step = Annotated[MeasureStep | RulesStep | MinHashStep | BestStep | CutStep | TokenizeStep, Field(discriminator="kind")]
+Step = Annotated[
+    MeasureStep | RulesStep | ExactStep | MinHashStep | BestStep | CutStep | TokenizeStep, Field(discriminator="kind")
+]
 
 
 class Sharding(Section):

@@ -9,19 +9,24 @@ values of one step, and all signatures where near-duplicates are found.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from headrace.filters.judging import Bools, failures
-from headrace.filters.lsh import stack_signatures
 from headrace.filters.rules import Rule
 from headrace.pipeline.best_steps import best_label, find_best
+from headrace.pipeline.dedup.buckets import Buckets
+from headrace.pipeline.dedup.candidates import split_rows
+from headrace.pipeline.dedup.entries import Entries
+from headrace.pipeline.dedup.membership import SUPPRESSIONS, suppressed_rows, with_taken_down
+from headrace.pipeline.dedup.tables import DecidingTables
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.inspect import DECIDING
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.side_tables import SideTables
-from headrace.pipeline.stages.minhash import MinHash
+from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.stages.threshold import FoundThreshold, Threshold, rule_bound
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
@@ -97,8 +102,7 @@ class _Walk:
         """Walk the steps."""
         for manifest, first in self.steps:
             if manifest.stage == "adopt":
-                if self.came is not None:
-                    self.came = self._unless_same(manifest, self._without_near_duplicates(manifest, self.came))
+                self._adopt(manifest, first)
                 continue
             if best_label(manifest) and (self.came is not None or first in self.shares):
                 self.rules[first] = self._refind(manifest, self.rules[first], self.shares.get(first))
@@ -108,6 +112,18 @@ class _Walk:
                 passed = [self._passed(manifest, part, own, differing) for part in range(len(manifest.parts))]
                 self.came = self._unless_same(manifest, passed)
         return Redecided(tuple(self.rules), tuple(self.thresholds), tuple(self.clustered))
+
+    def _adopt(self, verdicts: Manifest, first: int) -> None:
+        """Find duplicates anew where other documents come to that step, or other rules are asked after it."""
+        if self.came is None and not self._finds_duplicates(verdicts):
+            return
+        stage, _ = self._finder(verdicts)
+        rules = self._rules_after(verdicts, stage, first)
+        if self.came is not None or [rule.as_config() for rule in rules] != list(stage.rules):
+            self.came = self._unless_same(verdicts, self._without_duplicates(verdicts, rules))
+
+    def _finds_duplicates(self, verdicts: Manifest) -> bool:
+        return any(item.role == f"findings:{Duplicates.name}" for item in verdicts.inputs)
 
     def _unless_same(self, manifest: Manifest, kept: Flags) -> Flags | None:
         """Return what a step keeps now, None where it is what it kept."""
@@ -152,33 +168,58 @@ class _Walk:
         column = self.tables.columns([stage.column], part, table.column("doc_id"))[stage.column]
         return stage.values(column, pa.array(came), verdicts.name)
 
-    # --------------------------------------------------------------------------------------------- near-duplicates
+    # -------------------------------------------------------------------------------------------------- duplicates
 
-    def _without_near_duplicates(self, verdicts: Manifest, came: Flags) -> Flags:
-        """Return those of the documents that the step `minhash` would keep."""
+    def _without_duplicates(self, verdicts: Manifest, rules: Sequence[Rule]) -> Flags:
+        """Return those of the documents that come to a step which would survive their duplicates."""
+        stage, found = self._finder(verdicts)
+        self.clustered.append(found.name)
+        came = self.came or [self._came(verdicts, part) for part in range(len(verdicts.parts))]
+        by_role = {item.role: self._manifest(item.key) for item in found.inputs}
+        paths = {role: self._paths(manifest) for role, manifest in by_role.items()}
+        bands = next(item for item in by_role["buckets"].inputs if item.role == "bands")
+        taken_down = suppressed_rows(paths.get(SUPPRESSIONS, []))
+        entries = [Entries.open(path) for path in self._paths(self._manifest(bands.key))]
+        buckets = Buckets.find(zip(entries, with_taken_down(came, taken_down), strict=True))
+        asked = stage.model_copy(update={"rules": tuple(rule.as_config() for rule in rules)})
+        gone = asked.find(buckets, DecidingTables(paths, self.store.root), taken_down).removed_rows()
+        for (start, mine), flags in zip(split_rows(gone, [len(flags) for flags in came]), came, strict=True):
+            flags[gone[mine] - start] = False
+        return came
+
+    def _finder(self, verdicts: Manifest) -> tuple[Duplicates, Manifest]:
+        """Return the stage whose findings verdicts adopted, and what it found."""
         (findings,) = (item for item in verdicts.inputs if item.role.startswith("findings:"))
-        found = next(manifest for manifest in self.chain if manifest.key == findings.key)
-        if found.stage != MinHash.name:
+        found = self._manifest(findings.key)
+        if found.stage != Duplicates.name:
             raise InputError(
                 f"{found.name}: a later step `best` depends on what this step finds among all documents that the "
                 "changed rules keep, which only a build can tell"
             )
-        self.clustered.append(found.name)
-        stage = MinHash.model_validate(found.config)
-        signed, blobs = [], list[bytes]()
-        for part, flags in enumerate(came):
-            column = f"{stage.signal}.signature"
-            doc_ids = self._verdicts(verdicts, part, ["doc_id"]).column("doc_id")
-            signatures = self.tables.columns([column], part, doc_ids)[column]
-            signed.append(flags & signatures.is_valid().to_numpy())
-            blobs += signatures.filter(pa.array(signed[-1])).to_pylist()
-        survives = np.ones(len(blobs), dtype=bool)
-        if blobs:
-            survives = stage.components(stack_signatures(blobs)) == np.arange(len(blobs))
-        ends = np.cumsum([flags.sum() for flags in signed])
-        for flags, own, mine in zip(came, signed, np.split(survives, ends[:-1]), strict=True):
-            flags[np.flatnonzero(own)[~mine]] = False
-        return came
+        return Duplicates.model_validate(found.config, strict=False), found
+
+    def _manifest(self, key: str) -> Manifest:
+        return next(manifest for manifest in self.chain if manifest.key == key)
+
+    def _paths(self, manifest: Manifest) -> list[Path]:
+        return [self.store.part_path(manifest, part) for part in range(len(manifest.parts))]
+
+    def _came(self, verdicts: Manifest, part: int) -> Bools:
+        judged: Bools = self._verdicts(verdicts, part, ["kept"]).column("kept").is_valid().to_numpy().copy()
+        return judged
+
+    def _rules_after(self, verdicts: Manifest, stage: Duplicates, first: int) -> tuple[Rule, ...]:
+        """Return the rules that the steps after one that finds duplicates ask now, but for those of steps `best`.
+
+        What the chain does not reach is as it was built.
+        """
+        deciding = [manifest for manifest in self.chain if manifest.stage in DECIDING]
+        later, number = [], first
+        for manifest in deciding[deciding.index(verdicts) + 1 :]:
+            own = len(manifest.config.get("rules", ()))
+            later += [] if best_label(manifest) else self.rules[number : number + own]
+            number += own
+        return (*later, *(Rule.model_validate(rule) for rule in stage.rules[len(later) :]))
 
 
 def _true(flags: pa.ChunkedArray) -> Bools:

@@ -214,6 +214,7 @@ rules = [{ column = "gopher_quality.num_words", min = 20 }]
 [[steps]]
 kind = "minhash"
 signal = "minhash@c4"
+verify = "none"
 
 [[steps]]
 kind = "cut"

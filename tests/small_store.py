@@ -43,6 +43,8 @@ rules = [
 [[steps]]
 kind = "minhash"
 signal = "minhash@c4"
+verify = "none"
+survivor = "shortest"
 
 [[steps]]
 kind = "cut"

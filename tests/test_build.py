@@ -43,8 +43,9 @@ def run(
 
 
 def ids(built: Built) -> dict[str, str]:
-    """Content ids by role; `encoded` is left out: it is on its way to `tokens`, and sorted within each part."""
-    return {role: manifest.content for role, manifest in built.manifests.items() if role != "encoded"}
+    """Content ids by role, without what is on its way: `encoded`, `bands` and `buckets` are sorted within each part."""
+    on_their_way = ("encoded", "bands", "buckets")
+    return {role: manifest.content for role, manifest in built.manifests.items() if role not in on_their_way}
 
 
 def changed(text: str) -> Recipe:
@@ -134,7 +135,7 @@ def test_every_record_and_byte_is_accounted_for(built: Built, crawl: Path) -> No
 
 
 def test_near_duplicates_leave_one(built: Built) -> None:
-    path = next(iter((built.store.root / "artifacts" / "minhash").glob("*/findings-00000.parquet")))
+    path = next(iter((built.store.root / "artifacts" / "duplicates").glob("*/findings-00000.parquet")))
     rows = pq.read_table(path).to_pylist()
     assert [row["reason"] for row in rows].count("near_duplicate") == 3
     assert {row["survivor"] for row in rows if row["reason"]} == {row["doc_id"] for row in rows if not row["reason"]}

@@ -63,7 +63,11 @@ MISFITS = {
     "unknown when": ("min = 20", 'min = 20, when = { sorce = "web" }', "'sorce', no document has that"),
     "view without spans": ('view = "c4"', 'view = "gopher_quality"', "makes no view"),
     "view not measured": ('"gopher_quality", "c4"', '"gopher_quality"', "add 'c4' to a measure step"),
-    "bands": ('signal = "minhash@c4"', 'signal = "minhash@c4"\nbands = 9', "9 bands of 8 rows needs .* 72 .* has 112"),
+    "bands": (
+        'signal = "minhash@c4"',
+        'signal = "minhash@c4"\nbands = 9',
+        "9 bands of 12 rows needs .* 108 .* has 112",
+    ),
     "no signatures": ('signal = "minhash@c4"', 'signal = "c4"', "no column 'c4.signature'"),
 }
 

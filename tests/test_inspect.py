@@ -102,7 +102,7 @@ def test_as_many_samples_as_were_asked_for(built: Built, count: int) -> None:
     assert len(duplicates.samples) == min(count, 2)
 
 
-@pytest.mark.parametrize("role", ["documents", "verdicts", "signals:c4", "findings:minhash", "tokenizer", "encoded"])
+@pytest.mark.parametrize("role", ["documents", "verdicts", "signals:c4", "findings:duplicates", "tokenizer", "encoded"])
 def test_any_artifact_can_be_inspected(built: Built, role: str) -> None:
     report = inspect(Path(built.path(role)))
     assert report.steps[-1].key == built.manifests[role].key

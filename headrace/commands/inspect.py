@@ -57,7 +57,10 @@ def funnel_table(steps: Iterable["Funnel"]) -> Any:
     for step in steps:
         ledger = step.ledger
         dropped = sum(tally.records for tally in ledger.dropped.values())
-        if step.stage in ("measure", "distinct", "minhash", "threshold") or not ledger.input.records:
+        if (
+            step.stage in ("measure", "distinct", "bands", "buckets", "duplicates", "threshold")
+            or not ledger.input.records
+        ):
             continue
         kept, sizes = ledger.kept.records, (ledger.input.bytes, ledger.output.bytes)
         rows.append((step.label, ledger.input.records, kept, dropped, *sizes, step.tokens, f"{step.seconds:.1f}"))

@@ -1,0 +1,88 @@
+"""Clusters: survivors and those removed for them, with a name that comes from contents and not from order."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.pipeline.dedup.candidates import Int64s, ranks_of
+from headrace.pipeline.dedup.resolving import Resolved
+from headrace.pipeline.dedup.tables import Facts
+from headrace.pipeline.hashing import canonical_json
+from headrace.pipeline.schema import FINDINGS
+
+HELD = "held_for_review"
+SIMILARITY_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Candidates in row order: their numbers, what is known of them, and each one's survivor (itself, if it is one)."""
+
+    rows: Int64s
+    facts: Facts
+    resolved: Resolved
+    survivors: Int64s
+
+    @classmethod
+    def of(cls, rows: Int64s, facts: Facts, resolved: Resolved) -> "Clusters":
+        """Turn what was resolved by ranks into candidates."""
+        survivors = np.arange(len(rows))
+        removed = np.flatnonzero(resolved.survivors >= 0)
+        survivors[facts.order[removed]] = facts.order[resolved.survivors[removed]]
+        return cls(rows, facts, resolved, survivors)
+
+    def removed_rows(self) -> Int64s:
+        """Return the numbers of the documents that do not survive, ascending."""
+        gone = (self.survivors != np.arange(len(self.rows))) & ~self.facts.taken_down
+        rows: Int64s = self.rows[gone]
+        return rows
+
+    def findings(self, reason: str, measure: str) -> pa.RecordBatch:
+        """Return a row for each document of a cluster of two or more, in row order.
+
+        Those that were taken down have none. The others are dropped for `reason`, with their similarity as `measure`;
+        those that resemble what was taken down are held for review.
+        """
+        sizes = np.bincount(self.survivors, minlength=len(self.rows))
+        members = np.flatnonzero((sizes[self.survivors] > 1) & ~self.facts.taken_down)
+        roots = self.survivors[members]
+        survives, held = roots == members, self.facts.taken_down[roots]
+        columns = {
+            "row": pa.array(self.rows[members]),
+            "doc_id": hex_ids(self.facts.ids[members]),
+            "reason": pc.if_else(pa.array(held), HELD, reason),
+            "evidence": self._evidence(members, measure),
+            "survivor": hex_ids(self.facts.ids[roots]),
+            "cluster": hex_ids(self.facts.ids[self._smallest()[roots]]),
+            "cluster_size": pa.array(sizes[roots]),
+        }
+        nothing = pa.scalar(None, pa.string())
+        columns |= {name: pc.if_else(survives, nothing, columns[name]) for name in ("reason", "evidence", "survivor")}
+        return pa.RecordBatch.from_arrays([columns[name] for name in FINDINGS.names], schema=FINDINGS)
+
+    def _smallest(self) -> Int64s:
+        """Return for each survivor the member of its cluster with the smallest id."""
+        by_id = np.lexsort((self.facts.ids[:, 1], self.facts.ids[:, 0]))
+        smallest = np.full(len(self.rows), len(self.rows), np.int64)
+        np.minimum.at(smallest, self.survivors, ranks_of(by_id))
+        names: Int64s = by_id[np.minimum(smallest, len(self.rows) - 1)]
+        return names
+
+    def _evidence(self, members: Int64s, measure: str) -> pa.Array:
+        """Return the similarity of each member to its survivor as a JSON object; there are few different ones."""
+        similarities = np.empty(len(self.rows))
+        similarities[self.facts.order] = self.resolved.similarities
+        values, numbers = np.unique(np.round(similarities[members], SIMILARITY_DIGITS), return_inverse=True)
+        words = pa.array([canonical_json({measure: float(value)}) for value in values], pa.string())
+        return words.take(pa.array(numbers))
+
+
+def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.Array:
+    """Return document ids, two numbers each, as 32 hex digits."""
+    digits = np.ascontiguousarray(ids, ">u8").tobytes().hex().encode()
+    return (
+        pa.Array.from_buffers(pa.binary(32), len(ids), [None, pa.py_buffer(digits)]).cast(pa.binary()).cast(pa.string())
+    )

@@ -1,0 +1,76 @@
+"""From a recipe's step to the stages that find its duplicates."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from headrace.filters.contract import Signal
+from headrace.filters.rules import Rule
+from headrace.pipeline.plugins import plugin_signals
+from headrace.pipeline.recipe import DuplicatesStep, ExactStep, MeasureStep, MinHashStep, Recipe, SignalSpec
+from headrace.pipeline.stages.bands import Bands
+from headrace.pipeline.stages.duplicates import Duplicates
+from headrace.pipeline.views import id_of_column, make_signal, signal_id
+
+SIGNATURE = "signature"
+_DIGEST_HASHES = 2  # of 64 bits
+_EXACT = {"reason": "exact_duplicate", "similarity": 1.0}
+
+
+def measured_signal(recipe: Recipe, name: str) -> Signal:
+    """Return the signal that a recipe measures under an id."""
+    plugins = plugin_signals(recipe.plugins)
+    for step in (step for step in recipe.steps if isinstance(step, MeasureStep)):
+        for item in step.signals:
+            spec = SignalSpec(name=item) if isinstance(item, str) else item
+            if signal_id(spec.called, step.view) == name:
+                return make_signal(spec.name, spec.options, plugins.get(spec.name, ""))
+    raise KeyError(name)
+
+
+def duplicate_stages(
+    step: ExactStep | MinHashStep, recipe: Recipe, *, rules: Sequence[Rule], suppressed: bool
+) -> tuple[Bands, Duplicates]:
+    """Return the first and the last stage of a step.
+
+    Args:
+        step: The step, which fits (see `check_steps`).
+        recipe: The recipe.
+        rules: What later steps ask.
+        suppressed: Whether some documents were taken down.
+    """
+    bands = exact_bands(step) if isinstance(step, ExactStep) else minhash_bands(step, recipe)
+    how: dict[str, Any] = _EXACT if isinstance(step, ExactStep) else minhash_config(step)
+    duplicates = Duplicates(
+        column=bands.column,
+        bits=bands.bits,
+        policy=step.survivor,
+        by=step.by,
+        prefer=tuple(step.prefer),
+        rules=tuple(rule.as_config() for rule in rules),
+        suppressed=suppressed,
+        **how,
+    )
+    return bands, duplicates
+
+
+def exact_bands(step: ExactStep) -> Bands:
+    """Return the stage that cuts digests of 128 bits into one band."""
+    return Bands(column=step.column, bands=1, rows=_DIGEST_HASHES, scope=_scope(step))
+
+
+def minhash_bands(step: MinHashStep, recipe: Recipe) -> Bands:
+    """Return the stage that cuts signatures into bands."""
+    column = f"{step.signal}.{SIGNATURE}"
+    signal = measured_signal(recipe, id_of_column(column))
+    bands, rows = step.shape(getattr(signal, "num_hashes", 0))
+    return Bands(column=column, bands=bands, rows=rows, bits=getattr(signal, "bits", 64), scope=_scope(step))
+
+
+def minhash_config(step: MinHashStep) -> dict[str, Any]:
+    """Return what a step says of near-duplicates; what does not matter without verification is left out."""
+    config: dict[str, Any] = {"reason": "near_duplicate", "verify": step.verify}
+    return config if step.verify == "none" else config | {"similarity": step.similarity, "most": step.most}
+
+
+def _scope(step: DuplicatesStep) -> tuple[str, ...]:
+    return tuple(sorted(set(step.scope)))

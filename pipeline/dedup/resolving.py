@@ -1,0 +1,113 @@
+"""Resolving: from buckets to who survives, in one of the ways that a recipe can ask for."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from headrace.filters.lsh import estimate_jaccard
+from headrace.pipeline.dedup.buckets import Buckets
+from headrace.pipeline.dedup.candidates import Arranged, Hashes, Int64s, ranks_of
+
+Float64s = npt.NDArray[np.float64]
+Uint64s = npt.NDArray[np.uint64]
+
+Verify = Literal["none", "estimate", "jaccard"]
+
+_AT_ONCE = 1 << 16
+STANDARD_DEVIATIONS = 4
+"""How far an estimate may be off before a pair is taken for what it looks like: 6 pairs in 100,000 are off by more."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """For each document, by its rank: the survivor that it is removed for (-1 if it survives) and their similarity.
+
+    `num_crowded` documents survived that met a bucket with more survivors than are compared; `num_verified` pairs were
+    looked at by their texts.
+    """
+
+    survivors: Int64s
+    similarities: Float64s
+    num_crowded: int = 0
+    num_verified: int = 0
+
+
+class Similarities(Protocol):
+    """Tells how similar pairs of documents are."""
+
+    def of(self, pairs: Uint64s) -> Float64s:
+        """Return the similarity of each pair, given as `rank of one << 32 | rank of the other`."""
+        ...
+
+
+def resolve_components(found: Buckets, candidates: Int64s, order: Int64s, signatures: Hashes) -> Resolved:
+    """Keep the preferred document of each connected component, however unlike it the others are."""
+    from headrace.filters.analysis.survivors import choose_by_components
+
+    members = ranks_of(order)[np.searchsorted(candidates, found.members.astype(np.int64))]
+    starts = np.concatenate([[0], np.cumsum(found.sizes, dtype=np.int64)])
+    survivors = choose_by_components(members, starts, len(candidates))
+    removed = np.flatnonzero(survivors >= 0)
+    similarities = np.zeros(len(survivors))
+    for some in np.array_split(removed, len(removed) // _AT_ONCE + 1):
+        similarities[some] = estimate_jaccard(signatures[survivors[some]], signatures[some])
+    return Resolved(survivors, similarities)
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Keeps each document that resembles no preferred one.
+
+    Args:
+        arranged: The documents and their buckets.
+        signatures: A row of hashes for each document, by rank.
+        threshold: The least similarity of a document to the one that it is removed for.
+        most: How many survivors of a bucket a document is compared with.
+        num_down: The first so many documents survive nothing and are removed for nothing: they were taken down.
+    """
+
+    arranged: Arranged
+    signatures: Hashes
+    threshold: float
+    most: int
+    num_down: int
+
+    def by_estimate(self) -> Resolved:
+        """Resolve by the shares of equal hashes."""
+        least = math.ceil(self.threshold * self.signatures.shape[1] - 1e-9)
+        survivors, similarities, crowded, _ = self._choose((least, least), (np.zeros(0, np.uint64), np.zeros(0)), True)
+        return Resolved(survivors, similarities, crowded)
+
+    def by_similarity(self, similarities: Similarities) -> Resolved:
+        """Resolve as `similarities` tells of the pairs in question, each of which it is asked about once.
+
+        A pair is in question if its estimate is not more than four standard deviations below the threshold. The
+        documents are walked through until all pairs that have a say are known; each walk asks for those that it met.
+        """
+        num_hashes = self.signatures.shape[1]
+        margin = STANDARD_DEVIATIONS * math.sqrt(self.threshold * (1 - self.threshold) / num_hashes)
+        low, high = (self.threshold + sign * margin for sign in (-1, 1))
+        likely = math.floor(low * num_hashes), math.ceil(high * num_hashes)
+        known = np.zeros(0, np.uint64), np.zeros(0)
+        while True:
+            survivors, found, crowded, unknown = self._choose(likely, known, False)
+            if not len(unknown):
+                return Resolved(survivors, found, crowded, len(known[0]))
+            keys, values = np.append(known[0], unknown), np.append(known[1], similarities.of(unknown))
+            order = np.argsort(keys)
+            known = keys[order], values[order]
+
+    def _choose(
+        self, likely: tuple[int, int], known: tuple[Uint64s, Float64s], estimate: bool
+    ) -> tuple[Int64s, Float64s, int, Uint64s]:
+        from headrace.filters.analysis.survivors import choose_survivors
+
+        one, signatures = self.arranged, np.asarray(self.signatures)
+        asked = likely, self.most, self.num_down, self.threshold if not estimate else 0.0
+        survivors, similarities, crowded, unknown = choose_survivors(
+            one.first, one.buckets, one.slots, signatures, *asked, *known, estimate
+        )
+        return survivors, similarities, int(crowded), unknown
