@@ -135,8 +135,8 @@ class ExactStep(DuplicatesStep):
 class MinHashStep(DuplicatesStep):
     """Drops near-duplicates: documents that share a band of MinHash values, and resemble each other as `verify` tells.
 
-    Bands, rows or both are given, or chosen for the `threshold`, a Jaccard similarity. With `verify = "none"` clusters are
-    all documents that bands connect; else a document is dropped only for a survivor that it resembles by `similarity`.
+    Bands, rows or both are given, or chosen for the `threshold`, a Jaccard similarity. With `verify = "none"` clusters
+    are all documents that bands connect; else one is dropped only for a survivor that it resembles by `similarity`.
     """
 
     kind: Literal["minhash"]

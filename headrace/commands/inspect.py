@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 110
 MODELS = ("classifier",)
+ON_THE_WAY = ("measure", "distinct", "bands", "buckets", "duplicates", "threshold")
 """Stages that make a model, which documents do not go through."""
 
 FUNNEL = ("step", "in", "kept", "dropped", "bytes in", "bytes out", "tokens", "seconds")
@@ -57,10 +58,7 @@ def funnel_table(steps: Iterable["Funnel"]) -> Any:
     for step in steps:
         ledger = step.ledger
         dropped = sum(tally.records for tally in ledger.dropped.values())
-        if (
-            step.stage in ("measure", "distinct", "bands", "buckets", "duplicates", "threshold")
-            or not ledger.input.records
-        ):
+        if step.stage in ON_THE_WAY or not ledger.input.records:
             continue
         kept, sizes = ledger.kept.records, (ledger.input.bytes, ledger.output.bytes)
         rows.append((step.label, ledger.input.records, kept, dropped, *sizes, step.tokens, f"{step.seconds:.1f}"))
