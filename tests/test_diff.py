@@ -18,10 +18,9 @@ STRICT = RECIPE.replace("min = 30", "min = 130")
 """Drops the two notes of 127 words, too."""
 
 EDITED = RECIPE.replace('edits = ["c4.removed", "pii@c4.redactions"]', 'edits = ["c4.removed"]')
-NOT_DEDUPLICATED = RECIPE.replace(
-    '[[steps]]\nkind = "minhash"\nsignal = "minhash@c4"\nverify = "none"\nsurvivor = "shortest"\n', ""
-)
-NO_RULES = RECIPE[: RECIPE.index('[[steps]]\nkind = "rules"')] + RECIPE[RECIPE.index('[[steps]]\nkind = "minhash"') :]
+MINHASH, CUT = (RECIPE.index(f'[[steps]]\nkind = "{kind}"') for kind in ("minhash", "cut"))
+NOT_DEDUPLICATED = RECIPE[:MINHASH] + RECIPE[CUT:]
+NO_RULES = RECIPE[: RECIPE.index('[[steps]]\nkind = "rules"')] + RECIPE[MINHASH:]
 
 
 @pytest.fixture(scope="module")
