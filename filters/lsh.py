@@ -13,10 +13,6 @@ import numpy.typing as npt
 Uint64s = npt.NDArray[np.uint64]
 Int64s = npt.NDArray[np.int64]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64 (Steele et al. 2014), a bijection that mixes every bit
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
-
 
 def stack_signatures(signatures: Sequence[bytes]) -> Uint64s:
     """Return signatures as stored (little-endian uint64 bytes, all of one length) as an array, one a row."""
@@ -36,18 +32,18 @@ def band_keys(signatures: Uint64s, bands: int, rows: int) -> Uint64s:
     """
     if signatures.shape[1] != bands * rows:
         raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} hashes, not {signatures.shape[1]}")
-    cut = signatures.reshape(len(signatures), bands, rows)
-    keys = np.broadcast_to(mix(np.arange(bands, dtype=np.uint64) + _GOLDEN), cut.shape[:2])
-    for row in range(rows):
-        keys = mix((keys + _GOLDEN) ^ cut[:, :, row])
+    from headrace.filters.analysis.banding import fold_bands
+
+    keys: Uint64s = fold_bands(signatures, bands, rows)
     return keys
 
 
 def mix(values: Uint64s) -> Uint64s:
     """Return each number with its bits mixed: a bijection of 64 bits, splitmix64's last step."""
-    values = (values ^ (values >> np.uint64(30))) * _MIX_1
-    values = (values ^ (values >> np.uint64(27))) * _MIX_2
-    return values ^ (values >> np.uint64(31))
+    from headrace.filters.analysis.banding import mix_all
+
+    mixed: Uint64s = mix_all(values)
+    return mixed
 
 
 def equal_pairs(keys: Uint64s) -> Int64s:

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.pipeline.dedup.candidates import Int64s, ranks_of
 from headrace.pipeline.dedup.resolving import Resolved
 from headrace.pipeline.dedup.tables import Facts
+from headrace.pipeline.doc_ids import hex_ids
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import FINDINGS
 
@@ -78,11 +78,3 @@ class Clusters:
         values, numbers = np.unique(np.round(similarities[members], SIMILARITY_DIGITS), return_inverse=True)
         words = pa.array([canonical_json({measure: float(value)}) for value in values], pa.string())
         return words.take(pa.array(numbers))
-
-
-def hex_ids(ids: npt.NDArray[np.uint64]) -> pa.Array:
-    """Return document ids, two numbers each, as 32 hex digits."""
-    digits = np.ascontiguousarray(ids, ">u8").tobytes().hex().encode()
-    return (
-        pa.Array.from_buffers(pa.binary(32), len(ids), [None, pa.py_buffer(digits)]).cast(pa.binary()).cast(pa.string())
-    )

@@ -32,8 +32,8 @@ class Entries:
 
     @classmethod
     def of(cls, keys: Uint64s, rows: Uint32s) -> "Entries":
-        """Sort entries by key; those of one key by row."""
-        order = np.lexsort((rows, keys)) if len(keys) else np.zeros(0, np.int64)
+        """Sort entries by key; those of one key stay in order."""
+        order = np.argsort(keys, kind="stable")
         return cls(keys[order], rows[order])
 
     @classmethod
@@ -95,5 +95,5 @@ def make_entries(
         return Entries.of(np.zeros(0, np.uint64), np.zeros(0, np.uint32))
     keys = band_keys(hashes, *shape)
     if scopes is not None:
-        keys = mix(keys ^ mix(scopes)[:, np.newaxis])
+        keys = mix((keys ^ mix(scopes)[:, np.newaxis]).ravel())
     return Entries.of(keys.ravel(), np.repeat(rows, shape[0]))

@@ -90,12 +90,6 @@ def _fourteen_digits(date: str) -> datetime:
     return datetime.strptime(date, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
 
 
-def id_words(doc_ids: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """Return document ids as two numbers each, of shape (n, 2), which compare as the ids do."""
-    data = np.frombuffer(bytes.fromhex("".join(doc_ids)), ">u8")
-    return data.reshape(-1, 2).astype(np.uint64)
-
-
 def rank(ids: npt.NDArray[np.uint64], grades: Sequence[Float64s], eligible: Bools, taken_down: Bools) -> Int64s:
     """Return the numbers of documents from the most to the least preferred."""
     keys = [ids[:, 1], ids[:, 0], *reversed(grades), ~eligible, ~taken_down]

@@ -14,7 +14,8 @@ from headrace.filters.judging import failures
 from headrace.filters.rules import Rule
 from headrace.pipeline.dedup.candidates import Hashes, Int64s, gather_hashes, split_rows
 from headrace.pipeline.dedup.entries import Bools
-from headrace.pipeline.dedup.ranking import Survivor, id_words, rank
+from headrace.pipeline.dedup.ranking import Survivor, rank
+from headrace.pipeline.doc_ids import id_words
 from headrace.pipeline.schema import Tally
 from headrace.pipeline.tables import read_columns, same_rows
 from headrace.pipeline.views import id_of_column, roles_of_columns
@@ -30,11 +31,6 @@ class Facts:
     ids: npt.NDArray[np.uint64]
     taken_down: Bools
     order: Int64s
-
-    def doc_id(self, candidate: int) -> str:
-        """Return a candidate's `doc_id`."""
-        high, low = self.ids[candidate].tolist()
-        return f"{high:016x}{low:016x}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ class DecidingTables:
         grades: list[list[npt.NDArray[np.float64]]] = []
         for part, (start, mine) in enumerate(split_rows(rows, self.num_rows)):
             doc_ids, columns = self._rows(part, rows[mine] - start, names)
-            ids[mine] = id_words(doc_ids.to_pylist())
+            ids[mine] = id_words(doc_ids)
             grades.append(survivor.grades(columns, len(doc_ids), str(self.paths["verdicts"][part])))
             if rules:
                 eligible[mine] = ~failures(rules, columns).any(axis=1)

@@ -1,14 +1,17 @@
 """Distinct: the same record read twice is one document; and where a build is limited, nothing beyond the limit.
 
 A recrawl that was copied, or a file named by two globs, gives equal `doc_id`s. The first in row order stays, the others
-are dropped as `same_record`.
+are dropped as `same_record`. Memory: about 40 bytes a document.
 """
 
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from headrace.pipeline.doc_ids import hex_ids, id_words
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import FINDINGS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
@@ -35,24 +38,38 @@ class Distinct(Stage):
         return [self.task(planning.part_inputs("documents"))]
 
     def run(self, task: Task, store: Store) -> Made:
-        """Walk the ids in row order."""
-        rows, total = [], Tally()
-        seen: set[bytes] = set()
+        """Find which ids came before, all at once."""
+        ids, total = [np.zeros((0, 2), np.uint64)], Tally()
         for path in input_paths(task, store, "documents"):
-            ids = read_columns(path, ["doc_id", "text_bytes"])
-            rows += list(self._found(total.records, ids.column("doc_id").to_pylist(), seen))
-            total += Tally(records=ids.num_rows, bytes=sum(ids.column("text_bytes").to_pylist()))
-        batch = pa.RecordBatch.from_pylist(rows, schema=FINDINGS)
-        file = write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})
+            read = read_columns(path, ["doc_id", "text_bytes"])
+            ids.append(id_words(read.column("doc_id")))
+            total += Tally(records=read.num_rows, bytes=pc.sum(read.column("text_bytes")).as_py() or 0)
+        file = write_table(
+            store.new_file(task, self.table), FINDINGS, [self._findings(np.concatenate(ids))], {"task": task.key}
+        )
         return Made({self.table: file}, Ledger(input=total, kept=total))
 
-    def _found(self, first_row: int, doc_ids: list[str], seen: set[bytes]) -> Iterator[dict[str, Any]]:
-        for row, doc_id in enumerate(doc_ids, first_row):
-            name = bytes.fromhex(doc_id)
-            finding = dict.fromkeys(FINDINGS.names) | {"row": row, "doc_id": doc_id}
-            if name in seen:
-                yield finding | {"reason": "same_record", "survivor": doc_id}
-            elif self.limit is not None and len(seen) >= self.limit:
-                yield finding | {"reason": "beyond_limit", "evidence": canonical_json({"limit": self.limit})}
-            else:
-                seen.add(name)
+    def _findings(self, ids: npt.NDArray[np.uint64]) -> pa.RecordBatch:
+        """Return what is found about documents of these ids, in row order."""
+        first = first_of_each(ids)
+        beyond = np.zeros(len(ids), dtype=bool) if self.limit is None else first & (np.cumsum(first) > self.limit)
+        rows = np.flatnonzero(~first | beyond)
+        doc_ids, again = hex_ids(ids[rows]), pa.array(~first[rows])
+        nothing, evidence = pa.scalar(None, pa.string()), canonical_json({"limit": self.limit})
+        columns = {
+            "row": pa.array(rows),
+            "doc_id": doc_ids,
+            "reason": pc.if_else(again, "same_record", "beyond_limit"),
+            "evidence": pc.if_else(again, nothing, evidence),
+            "survivor": pc.if_else(again, doc_ids, nothing),
+        }
+        absent = {field.name: pa.nulls(len(rows), field.type) for field in FINDINGS if field.name not in columns}
+        return pa.RecordBatch.from_arrays([(columns | absent)[name] for name in FINDINGS.names], schema=FINDINGS)
+
+
+def first_of_each(ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return for each row of numbers whether no row before it is the same."""
+    order = np.lexsort((ids[:, 1], ids[:, 0]))  # the same ones stay in order
+    first = np.ones(len(ids), dtype=bool)
+    first[order[1:]] = (ids[order[1:]] != ids[order[:-1]]).any(axis=1)
+    return first

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from headrace.filters.judging import failures, first_failures
 from headrace.filters.rules import Rule
 from headrace.pipeline.schema import FINDINGS, VERDICTS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_aligned, read_batches, read_columns, same_rows, write_table
+from headrace.pipeline.tables import read_aligned, read_columns, same_rows, write_table
 from headrace.pipeline.views import roles_of_columns
 
 
@@ -163,12 +164,15 @@ def earlier_verdicts(task: Task, store: Store) -> pa.Table:
 
 def findings_within(path: Path, first_row: int, num_rows: int) -> pa.Table:
     """Return the findings about a stretch of documents."""
-    found = []
-    for batch in read_batches(path):
-        number = batch.column("row")
-        inside = pc.and_(pc.greater_equal(number, first_row), pc.less(number, first_row + num_rows))
-        found.append(batch.filter(inside))
-    return pa.Table.from_batches(found, FINDINGS)
+    end, found = first_row + num_rows, [FINDINGS.empty_table()]
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for index in range(file.num_row_groups):
+            known = file.metadata.row_group(index).column(0).statistics  # of `row`, which ascends
+            if known is None or (known.min < end and known.max >= first_row):
+                rows = file.read_row_group(index)
+                number = rows.column("row")
+                found.append(rows.filter(pc.and_(pc.greater_equal(number, first_row), pc.less(number, end))))
+    return pa.concat_tables([table.cast(FINDINGS) for table in found])
 
 
 def verdict_ledger(verdicts: pa.Table) -> Ledger:
