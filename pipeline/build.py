@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headrace.filters.rules import Rule
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
-from headrace.pipeline.dedup.planning import duplicate_stages
+from headrace.pipeline.dedup.planning import duplicate_stages, measure_stages
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.fitting import check_steps
@@ -27,7 +27,6 @@ from headrace.pipeline.recipe import (
     MinHashStep,
     Recipe,
     RulesStep,
-    SignalSpec,
     TokenizeStep,
 )
 from headrace.pipeline.schema import Manifest
@@ -245,13 +244,7 @@ class _Walker:
         if step in self.measured:
             return
         self.measured.append(step)
-        stages = []
-        for signal in step.signals:
-            spec = SignalSpec(name=signal) if isinstance(signal, str) else signal
-            plugin = plugin_signals(self.recipe.plugins).get(spec.name, "")
-            stages.append(
-                Measure(signal=spec.name, alias=spec.as_, options=spec.options, view=step.view, plugin=plugin)
-            )
+        stages = list(measure_stages(step, plugin_signals(self.recipe.plugins)))
         planned = [self._planned(f"measure {stage.id}", stage, self._model(stage)) for stage in stages]
         manifests = yield planned
         for stage, manifest in zip(stages, manifests, strict=True):

@@ -182,7 +182,7 @@ class _Walk:
         entries = [Entries.open(path) for path in self._paths(self._manifest(bands.key))]
         buckets = Buckets.find(zip(entries, with_taken_down(came, taken_down), strict=True))
         asked = stage.model_copy(update={"rules": tuple(rule.as_config() for rule in rules)})
-        gone = asked.find(buckets, DecidingTables(paths, self.store.root), taken_down).removed_rows()
+        gone = asked.find(buckets, DecidingTables(paths, self.store), taken_down).removed_rows()
         for (start, mine), flags in zip(split_rows(gone, [len(flags) for flags in came]), came, strict=True):
             flags[gone[mine] - start] = False
         return came

@@ -132,6 +132,9 @@ STREAM_INDEX = pa.schema(
 )
 """One row a storage window and split: which documents it spans, and how many packed rows they make."""
 
+PAIRS = pa.schema([("left", pa.string()), ("right", pa.string()), ("shared", pa.int64()), ("total", pa.int64())])
+"""Contents that were compared by their shingles, the smaller one left: how many both have, how many one of them has."""
+
 THRESHOLDS = pa.schema(
     [("column", pa.string()), ("threshold", pa.float64()), ("documents", pa.int64()), ("reached", pa.int64())]
 )
@@ -142,6 +145,7 @@ TABLES: Mapping[str, pa.Schema] = {
     "records": RECORDS,
     "verdicts": VERDICTS,
     "findings": FINDINGS,
+    "pairs": PAIRS,
     "thresholds": THRESHOLDS,
     "corpus": CORPUS,
     "tokens": TOKENS,

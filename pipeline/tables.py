@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -157,6 +159,34 @@ def rows_beside(
             (beside,) = waiting.slice(0, batch.num_rows).combine_chunks().to_batches()
             waiting = waiting.slice(batch.num_rows)
             yield batch, beside
+
+
+def take_rows(
+    path: Path, columns: Sequence[str], rows: npt.NDArray[np.int64], *, batch_rows: int = 512
+) -> Iterator[pa.RecordBatch]:
+    """Yield some rows of a table, given by number and ascending, `batch_rows` at a time, however the table is cut.
+
+    Row groups that hold none of them are not read.
+    """
+    first, pending = 0, read_schema(path).empty_table().select(columns)
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        for index in range(file.num_row_groups):
+            end = first + file.metadata.row_group(index).num_rows
+            low, high = np.searchsorted(rows, [first, end])
+            if high > low:
+                found = file.read_row_group(index, columns=columns).take(pa.array(rows[low:high] - first))
+                pending = pa.concat_tables([pending, found])
+            while pending.num_rows >= batch_rows:
+                yield _one_batch(pending.slice(0, batch_rows))
+                pending = pending.slice(batch_rows)
+            first = end
+    if pending.num_rows:
+        yield _one_batch(pending)
+
+
+def _one_batch(table: pa.Table) -> pa.RecordBatch:
+    (batch,) = table.combine_chunks().to_batches()
+    return batch
 
 
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -5,8 +5,9 @@ A signal's id is its name (its own, or what a recipe calls it with `as`) on the 
 column is `id.column`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from headrace.filters.utf8 import Int64s, Utf8
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.registry import make_registered
 from headrace.pipeline.schema import SPANS
+from headrace.pipeline.tables import read_schema, same_rows, take_rows
 
 RAW = "raw"
 
@@ -138,6 +140,24 @@ class Views:
         if spans is None or self._removals is None:
             return None if spans is None else list(spans)
         return self._views[row].to_source(spans)
+
+
+def chosen_views(documents: Path, removals: Path | None, rows: Int64s) -> Iterator[Views]:
+    """Yield the texts of some rows of a part, ascending, in batches; `removals` is the table whose spans make the view.
+
+    Raises:
+        IntegrityError: the tables do not hold the same documents.
+    """
+    ids = ["doc_id", "text", "url"]
+    if removals is None:
+        for batch in take_rows(documents, ids, rows):
+            yield Views(batch.column("text"), batch.column("url"), None)
+        return
+    (column,) = (column.name for column in read_schema(removals) if column.type == SPANS)
+    spans = take_rows(removals, ["doc_id", column], rows)
+    for batch, beside in zip(take_rows(documents, ids, rows), spans, strict=True):
+        same_rows(batch.column("doc_id"), beside.column("doc_id"), removals)
+        yield Views(batch.column("text"), batch.column("url"), beside.column(column))
 
 
 def utf8_of(texts: pa.Array) -> Utf8:

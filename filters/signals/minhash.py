@@ -5,7 +5,7 @@ A shingle is the xxh64 of n words of the simplified text, joined by spaces. Hash
 each function's minimum over all shingles. The words are those of the kernel, or with `words = "spacy"` spaCy's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import regex
+from xxhash import xxh3_128_digest
 
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.normalize import normalize_resources, simplify_text
@@ -21,6 +22,7 @@ from headrace.filters.utf8 import Utf8
 from headrace.filters.words import Words, word_resources
 
 Uint64s = npt.NDArray[np.uint64]
+Int64s = npt.NDArray[np.int64]
 
 MERSENNE_PRIME = (1 << 61) - 1
 _END_OF_PIECE = regex.compile(r'\s|(?<!\p{Nd})[,;!?()/+*=<>|"\uff0c\u3002\u3001\uff1b\uff01\uff1f]')
@@ -32,7 +34,7 @@ class MinHash:
     """A text's MinHash signature; the defaults are FineWeb's."""
 
     name: ClassVar[str] = "minhash"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     n_grams: int = 5
     num_buckets: int = 14
@@ -47,27 +49,48 @@ class MinHash:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The signature alone."""
-        return (Column("signature", "hashes", f"{self.num_hashes} uint64 minima over word {self.n_grams}-grams"),)
+        """The signature, and what tells whether two texts have the same shingles."""
+        return (
+            Column("signature", "hashes", f"{self.num_hashes} uint64 minima over word {self.n_grams}-grams"),
+            Column("content", "hashes", "two uint64, equal where the words are: 128 bits of the shingles in order"),
+        )
 
     def resources(self) -> Mapping[str, str]:
         """Return what decides the simplified text and its words."""
         return {**word_resources(self.words), **normalize_resources()}
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
-        """Return signatures as little-endian bytes; a text of fewer words than an n-gram has none."""
-        from headrace.filters.analysis.shingles import hash_shingles, minimum_hashes
-        from headrace.filters.analysis.splitters import cut_by
+        """Return hashes as little-endian bytes; a text of fewer words than an n-gram has none."""
+        from headrace.filters.analysis.shingles import minimum_hashes
 
         functions = permutations(self.num_hashes, self.seed)
-        utf8 = Utf8.of([simplify_in_pieces(text) for text in batch.texts])
-        words, first = cut_by(self.words, *utf8)
-        signatures = []
-        for start, end in pairwise(first.tolist()):
-            shingles = hash_shingles(utf8.data, words, start, end, self.n_grams)
+        signatures: list[bytes | None] = []
+        contents: list[bytes | None] = []
+        for shingles in self._shingles(batch):
             minima = minimum_hashes(shingles, *functions)
             signatures.append(minima.astype("<u8").tobytes() if len(shingles) else None)
-        return {"signature": signatures}
+            contents.append(xxh3_128_digest(shingles.tobytes()) if len(shingles) else None)
+        return {"signature": signatures, "content": contents}
+
+    def shingle_options(self) -> Mapping[str, Any]:
+        """Return the options that decide what a text's shingles are."""
+        return {"n_grams": self.n_grams, "words": self.words}
+
+    def shingle_sets(self, batch: TextBatch) -> tuple[Uint64s, Int64s]:
+        """Return each text's distinct shingles as ascending hashes, end to end, and where each text's begin."""
+        sets = [np.unique(shingles) for shingles in self._shingles(batch)]
+        offsets = np.cumsum([0, *map(len, sets)], dtype=np.int64)
+        return np.concatenate([np.zeros(0, np.uint64), *sets]), offsets
+
+    def _shingles(self, batch: TextBatch) -> Iterator[Uint64s]:
+        """Yield the hashes of each text's shingles, in order."""
+        from headrace.filters.analysis.shingles import hash_shingles
+        from headrace.filters.analysis.splitters import cut_by
+
+        utf8 = Utf8.of([simplify_in_pieces(text) for text in batch.texts])
+        words, first = cut_by(self.words, *utf8)
+        for start, end in pairwise(first.tolist()):
+            yield hash_shingles(utf8.data, words, start, end, self.n_grams)
 
 
 def simplify_in_pieces(text: str) -> str:

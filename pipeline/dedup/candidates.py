@@ -61,7 +61,13 @@ def split_rows(rows: Int64s, num_rows: Sequence[int]) -> Iterator[tuple[int, sli
 
 
 def gather_hashes(
-    paths: Sequence[Path], column: str, bits: int, rows: Int64s, num_rows: Sequence[int], places: Int64s, folder: Path
+    paths: Sequence[Path],
+    column: str,
+    bits: int,
+    rows: Int64s,
+    num_rows: Sequence[int],
+    places: Int64s,
+    folder: Path | None,
 ) -> Hashes:
     """Return the hashes of some documents, each at its place.
 
@@ -88,7 +94,7 @@ def gather_hashes(
     return np.zeros((0, 1), f"<u{bits // 8}") if gathered is None else gathered
 
 
-def _room(num_rows: int, example: Hashes, folder: Path) -> Hashes:
+def _room(num_rows: int, example: Hashes, folder: Path | None) -> Hashes:
     shape = num_rows, example.shape[1]
     if num_rows * example.shape[1] * example.itemsize <= IN_MEMORY_BYTES:
         return np.empty(shape, example.dtype)

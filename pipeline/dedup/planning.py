@@ -1,30 +1,36 @@
 """From a recipe's step to the stages that find its duplicates."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace.filters.contract import Signal
 from headrace.filters.rules import Rule
 from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import DuplicatesStep, ExactStep, MeasureStep, MinHashStep, Recipe, SignalSpec
 from headrace.pipeline.stages.bands import Bands
 from headrace.pipeline.stages.duplicates import Duplicates
-from headrace.pipeline.views import id_of_column, make_signal, signal_id
+from headrace.pipeline.stages.measure import Measure
 
 SIGNATURE = "signature"
 _DIGEST_HASHES = 2  # of 64 bits
 _EXACT = {"reason": "exact_duplicate", "similarity": 1.0}
 
 
-def measured_signal(recipe: Recipe, name: str) -> Signal:
-    """Return the signal that a recipe measures under an id."""
+def measure_stage(recipe: Recipe, name: str) -> Measure:
+    """Return the stage that measures a signal, given by its id; raises KeyError where a recipe measures none."""
     plugins = plugin_signals(recipe.plugins)
     for step in (step for step in recipe.steps if isinstance(step, MeasureStep)):
-        for item in step.signals:
-            spec = SignalSpec(name=item) if isinstance(item, str) else item
-            if signal_id(spec.called, step.view) == name:
-                return make_signal(spec.name, spec.options, plugins.get(spec.name, ""))
+        for stage in measure_stages(step, plugins):
+            if stage.id == name:
+                return stage
     raise KeyError(name)
+
+
+def measure_stages(step: MeasureStep, plugins: Mapping[str, str]) -> Iterator[Measure]:
+    """Yield the stages of a step that measures; `plugins` are modules by the signals that they define."""
+    for item in step.signals:
+        spec = SignalSpec(name=item) if isinstance(item, str) else item
+        plugin = plugins.get(spec.name, "")
+        yield Measure(signal=spec.name, alias=spec.as_, options=spec.options, view=step.view, plugin=plugin)
 
 
 def duplicate_stages(
@@ -39,7 +45,7 @@ def duplicate_stages(
         suppressed: Whether some documents were taken down.
     """
     bands = exact_bands(step) if isinstance(step, ExactStep) else minhash_bands(step, recipe)
-    how: dict[str, Any] = _EXACT if isinstance(step, ExactStep) else minhash_config(step)
+    how: dict[str, Any] = _EXACT if isinstance(step, ExactStep) else minhash_config(step, recipe)
     duplicates = Duplicates(
         column=bands.column,
         bits=bands.bits,
@@ -61,15 +67,19 @@ def exact_bands(step: ExactStep) -> Bands:
 def minhash_bands(step: MinHashStep, recipe: Recipe) -> Bands:
     """Return the stage that cuts signatures into bands."""
     column = f"{step.signal}.{SIGNATURE}"
-    signal = measured_signal(recipe, id_of_column(column))
+    signal = measure_stage(recipe, step.signal).make()
     bands, rows = step.shape(getattr(signal, "num_hashes", 0))
     return Bands(column=column, bands=bands, rows=rows, bits=getattr(signal, "bits", 64), scope=_scope(step))
 
 
-def minhash_config(step: MinHashStep) -> dict[str, Any]:
-    """Return what a step says of near-duplicates; what does not matter without verification is left out."""
+def minhash_config(step: MinHashStep, recipe: Recipe) -> dict[str, Any]:
+    """Return what a step says of near-duplicates; what does not matter to its kind of verification is left out."""
     config: dict[str, Any] = {"reason": "near_duplicate", "verify": step.verify}
-    return config if step.verify == "none" else config | {"similarity": step.similarity, "most": step.most}
+    if step.verify != "none":
+        config |= {"similarity": step.similarity, "most": step.most}
+    if step.verify == "jaccard":
+        config["shingles"] = measure_stage(recipe, step.signal).model_dump(mode="json")
+    return config
 
 
 def _scope(step: DuplicatesStep) -> tuple[str, ...]:

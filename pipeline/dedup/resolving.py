@@ -1,7 +1,7 @@
 """Resolving: from buckets to who survives, in one of the ways that a recipe can ask for."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from headrace.filters.lsh import estimate_jaccard
 from headrace.pipeline.dedup.buckets import Buckets
 from headrace.pipeline.dedup.candidates import Arranged, Hashes, Int64s, ranks_of
+from headrace.pipeline.dedup.pairs import Compared
 
 Float64s = npt.NDArray[np.float64]
 Uint64s = npt.NDArray[np.uint64]
@@ -25,18 +26,20 @@ STANDARD_DEVIATIONS = 4
 class Resolved:
     """For each document, by its rank: the survivor that it is removed for (-1 if it survives) and their similarity.
 
-    `num_crowded` documents survived that met a bucket with more survivors than are compared; `num_verified` pairs were
-    looked at by their texts.
+    `num_crowded` documents survived that met a bucket with more survivors than are compared; `compared` are the pairs
+    that were compared by their texts.
     """
 
     survivors: Int64s
     similarities: Float64s
     num_crowded: int = 0
-    num_verified: int = 0
+    compared: Compared = field(default_factory=Compared.none)
 
 
 class Similarities(Protocol):
-    """Tells how similar pairs of documents are."""
+    """Tells how similar pairs of documents are; `compared` are those that it was asked about, by content."""
+
+    compared: Compared
 
     def of(self, pairs: Uint64s) -> Float64s:
         """Return the similarity of each pair, given as `rank of one << 32 | rank of the other`."""
@@ -95,7 +98,7 @@ class Resolver:
         while True:
             survivors, found, crowded, unknown = self._choose(likely, known, False)
             if not len(unknown):
-                return Resolved(survivors, found, crowded, len(known[0]))
+                return Resolved(survivors, found, crowded, similarities.compared)
             keys, values = np.append(known[0], unknown), np.append(known[1], similarities.of(unknown))
             order = np.argsort(keys)
             known = keys[order], values[order]

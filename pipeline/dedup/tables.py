@@ -1,5 +1,6 @@
 """The tables beside documents that decide about duplicates, asked about the candidates alone."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,7 @@ from headrace.pipeline.dedup.entries import Bools
 from headrace.pipeline.dedup.ranking import Survivor, rank
 from headrace.pipeline.doc_ids import id_words
 from headrace.pipeline.schema import Tally
+from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns, same_rows
 from headrace.pipeline.views import id_of_column, roles_of_columns
 
@@ -35,10 +37,15 @@ class Facts:
 
 @dataclass(frozen=True)
 class DecidingTables:
-    """Paths of the tables of all parts by role, in row order; unnamed files may lie in `folder`."""
+    """Paths of the tables of all parts by role, in row order."""
 
     paths: Mapping[str, Sequence[Path]]
-    folder: Path
+    store: Store
+
+    @property
+    def folder(self) -> Path | None:
+        """Where unnamed files may lie: in the store, or where others do if that cannot be written."""
+        return self.store.root if os.access(self.store.root, os.W_OK) else None
 
     @cached_property
     def _lengths(self) -> tuple[list[int], int]:

@@ -10,20 +10,24 @@ Datasets, 3.4; datatrove's last two stages). Else a document is removed only for
 pairs in question are read.
 """
 
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from headrace.filters.rules import Rule
 from headrace.pipeline.dedup.buckets import Buckets
-from headrace.pipeline.dedup.candidates import Arranged, Hashes, Int64s, ranks_of
+from headrace.pipeline.dedup.candidates import Arranged, Int64s, ranks_of
 from headrace.pipeline.dedup.clusters import Clusters
+from headrace.pipeline.dedup.jaccard import Comparison
 from headrace.pipeline.dedup.membership import SUPPRESSIONS, suppressed_rows
+from headrace.pipeline.dedup.pairs import SHINGLES
 from headrace.pipeline.dedup.ranking import Policy, Survivor
 from headrace.pipeline.dedup.resolving import Resolved, Resolver, Verify, resolve_components
-from headrace.pipeline.dedup.tables import DecidingTables
-from headrace.pipeline.schema import FINDINGS, Ledger, Task
+from headrace.pipeline.dedup.tables import DecidingTables, Facts
+from headrace.pipeline.schema import FINDINGS, PAIRS, Ledger, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
+from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import write_table
 from headrace.pipeline.views import id_of_column, roles_of_columns
@@ -33,7 +37,8 @@ from headrace.pipeline.views import id_of_column, roles_of_columns
 class Duplicates(Stage):
     """Chooses survivors among the members of buckets over `column`, whose hashes have `bits` each.
 
-    `rules` are those that later steps ask: what they drop survives nobody. `reason` is why the others are dropped.
+    `rules` are those that later steps ask: what they drop survives nobody. `reason` is why the others are dropped, and
+    `shingles` the config of the stage that measured them, to compare texts by.
     """
 
     name: ClassVar[str] = "duplicates"
@@ -51,6 +56,7 @@ class Duplicates(Stage):
     prefer: tuple[str, ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
     suppressed: bool = False
+    shingles: dict[str, Any] | None = None
 
     @property
     def survivor(self) -> Survivor:
@@ -68,7 +74,16 @@ class Duplicates(Stage):
     def inputs(self) -> tuple[str, ...]:
         """Return the buckets, the hashes, the verdicts and the tables of columns that decide."""
         roles = ["buckets", "verdicts", f"signals:{id_of_column(self.column)}", *self.columns()]
+        roles += self._comparison.measure.inputs() if self._comparison else ()
         return tuple(dict.fromkeys([*roles, *((SUPPRESSIONS,) if self.suppressed else ())]))
+
+    @cached_property
+    def _comparison(self) -> Comparison | None:
+        return None if self.shingles is None else Comparison(Measure.model_validate(self.shingles, strict=False))
+
+    def resources(self) -> dict[str, str]:
+        """Return what decides the shingles, where texts are compared."""
+        return self._comparison.measure.resources() if self._comparison else {}
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return the one task, over all parts."""
@@ -76,33 +91,38 @@ class Duplicates(Stage):
 
     def run(self, task: Task, store: Store) -> Made:
         """Resolve all buckets."""
-        tables = DecidingTables(
-            {role: input_paths(task, store, role) for role in self.inputs()}, store.task_folder(task)
-        )
+        tables = DecidingTables({role: input_paths(task, store, role) for role in self.inputs()}, store)
         buckets = Buckets.together([Buckets.open(path) for path in input_paths(task, store, "buckets")])
         found = self.find(buckets, tables, suppressed_rows(input_paths(task, store, SUPPRESSIONS)))
-        batch = found.findings(self.reason, self._measure)
-        file = write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})
+        batch = found.findings(self.reason, self._evidence)
+        files = {self.table: write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})}
+        if self._comparison:
+            stated = {"task": task.key, SHINGLES: self._comparison.digest}
+            pairs = found.resolved.compared.to_batch()
+            files["pairs"] = write_table(store.new_file(task, "pairs"), PAIRS, [pairs], stated)
         told: dict[str, int | str] = {
             "candidates": len(found.rows),
             "crowded": found.resolved.num_crowded,
-            "verified_pairs": found.resolved.num_verified,
+            "compared_pairs": len(found.resolved.compared.shared),
         }
-        return Made({self.table: file}, Ledger(input=tables.total, kept=tables.total), told)
+        return Made(files, Ledger(input=tables.total, kept=tables.total), told)
 
     def find(self, buckets: Buckets, tables: DecidingTables, taken_down: set[int]) -> Clusters:
         """Return the clusters among the members of buckets."""
         rows = buckets.candidates()
         facts = tables.facts(rows, self.survivor, self._rules(), taken_down)
-        hashes = tables.hashes(self.column, self.bits, rows, ranks_of(facts.order))
-        return Clusters.of(rows, facts, self._resolve(buckets, rows, facts.order, hashes, int(facts.taken_down.sum())))
+        return Clusters.of(rows, facts, self._resolve(buckets, rows, facts, tables))
 
-    def _resolve(self, buckets: Buckets, rows: Int64s, order: Int64s, hashes: Hashes, num_down: int) -> Resolved:
+    def _resolve(self, buckets: Buckets, rows: Int64s, facts: Facts, tables: DecidingTables) -> Resolved:
+        hashes = tables.hashes(self.column, self.bits, rows, ranks_of(facts.order))
         if self.verify == "none":
-            return resolve_components(buckets, rows, order, hashes)
-        arranged = Arranged.of(buckets, rows, order, self.most)
-        return Resolver(arranged, hashes, self.similarity, self.most, num_down).by_estimate()
+            return resolve_components(buckets, rows, facts.order, hashes)
+        arranged = Arranged.of(buckets, rows, facts.order, self.most)
+        resolver = Resolver(arranged, hashes, self.similarity, self.most, int(facts.taken_down.sum()))
+        if self._comparison is None:
+            return resolver.by_estimate()
+        return resolver.by_similarity(self._comparison.similarities(tables, rows, facts.order))
 
     @property
-    def _measure(self) -> str:
+    def _evidence(self) -> str:
         return "jaccard" if self.verify == "jaccard" else "estimated_jaccard"
