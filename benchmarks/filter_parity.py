@@ -19,6 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
+import numpy as np
+import pyarrow as pa
+
 from benchmarks.datatrove_reference import (
     document,
     minhash_step,
@@ -29,10 +32,12 @@ from benchmarks.datatrove_reference import (
 )
 from headrace.filters.contract import TextBatch, signal_classes
 from headrace.filters.judging import failures, first_failures
-from headrace.filters.lsh import band_keys, connected_components, equal_pairs, stack_signatures
 from headrace.filters.rules import ColumnId, Rule
 from headrace.filters.spans import Span, View, apply_spans
 from headrace.filters.words import Words
+from headrace.pipeline.dedup.buckets import Buckets
+from headrace.pipeline.dedup.entries import fixed_hashes, make_entries
+from headrace.pipeline.dedup.resolving import resolve_components
 from headrace.pipeline.recipe import RulesStep, load_recipe
 
 Reasons = list[str | None]
@@ -207,12 +212,16 @@ def compare_minhash(texts: Sequence[str], words: Words = "english") -> Iterator[
 
 
 def _clusters(signatures: Sequence[bytes | None]) -> set[frozenset[int]]:
-    numbers = [i for i, signature in enumerate(signatures) if signature is not None]
-    keys = band_keys(stack_signatures([s for s in signatures if s is not None]), bands=14, rows=8)
-    roots = connected_components(len(numbers), equal_pairs(keys))
+    column = pa.array(signatures, pa.binary())
+    numbers = np.flatnonzero(column.is_valid())
+    hashes = fixed_hashes(column.drop_null(), 64, Path("signatures"))
+    entries = make_entries(hashes, numbers.astype(np.uint32), None, (14, 8))
+    buckets = Buckets.find([(entries, np.ones(len(signatures), dtype=bool))])
+    found = buckets.candidates()
+    resolved = resolve_components(buckets, found, np.arange(len(found)), hashes[np.searchsorted(numbers, found)])
     members: dict[int, set[int]] = {}
-    for number, root in zip(numbers, roots.tolist(), strict=True):
-        members.setdefault(root, set()).add(number)
+    for place, survivor in enumerate(resolved.survivors.tolist()):
+        members.setdefault(place if survivor < 0 else survivor, set()).add(int(found[place]))
     return {frozenset(cluster) for cluster in members.values() if len(cluster) > 1}
 
 

@@ -14,8 +14,12 @@ import regex
 
 from headrace.filters.punctuation import PUNCTUATION
 
+SEPARATORS = ".,\u060c\u066b\u2396\u2397\u2398"
+"""Signs that may stand once within a number."""
+
 # One or more digits of any script, with one decimal separator and digits behind it.
-_NUMBER = regex.compile("\\p{Nd}+([.,\u060c\u066b\u2396\u2397\u2398]\\p{Nd}+)?")
+_NUMBER = regex.compile(f"\\p{{Nd}}+([{SEPARATORS}]\\p{{Nd}}+)?")
+_DIGIT = regex.compile("\\p{Nd}")
 _WHITE_SPACE = re.compile(r"\s+")
 _MEMO_CHARACTERS = 1 << 16
 _TO_SPACE = str.maketrans(PUNCTUATION, " " * len(PUNCTUATION))
@@ -26,6 +30,16 @@ def simplify_text(text: str) -> str:
     text = _NUMBER.sub("0", text.lower())
     text = _WHITE_SPACE.sub(" ", text.translate(_TO_SPACE).strip())
     return strip_marks(text).strip()
+
+
+def is_digit(character: str) -> bool:
+    """Tell whether a character is part of a number."""
+    return _DIGIT.fullmatch(character) is not None
+
+
+def simplify_character(character: str) -> str:
+    """Return what a character that is no digit becomes where nothing around it matters; white space is not gathered."""
+    return strip_marks(character.lower().translate(_TO_SPACE))
 
 
 def strip_marks(text: str) -> str:

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.filters import models
-from headrace.filters.analysis.shingles import minimum_hashes, xxh64
 from headrace.filters.contract import Signal, TextBatch, iter_columns, signal_classes
 from headrace.filters.models import ModelFileError, find_model
 from headrace.filters.normalize import simplify_text
@@ -18,7 +16,7 @@ from headrace.filters.signals.c4 import C4
 from headrace.filters.signals.fineweb import FineWeb
 from headrace.filters.signals.gopher import GopherQuality, GopherRepetition
 from headrace.filters.signals.language import Language
-from headrace.filters.signals.minhash import MERSENNE_PRIME, MinHash, permutations, simplify_in_pieces
+from headrace.filters.signals.minhash import simplify_in_pieces
 from headrace.filters.signals.pii import Pii
 from headrace.filters.spans import View, apply_spans
 from tests.plain_repetition import repeated_gram_chars, top_gram_chars
@@ -179,24 +177,6 @@ def test_an_absent_or_foreign_model_says_how_to_get_it(tmp_path: Path, monkeypat
         find_model("lid.176.ftz")
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=40))
-def test_minima_are_those_of_exact_arithmetic(shingles: list[int]) -> None:
-    multipliers, offsets = permutations(6, seed=1)
-    found = minimum_hashes(np.array(shingles, dtype=np.uint64), multipliers, offsets)
-    pairs = list(zip(multipliers.tolist(), offsets.tolist(), strict=True))
-    expected = [min((x * a + b) % 2**64 % MERSENNE_PRIME for x in shingles) for a, b in pairs]
-    assert found.tolist() == expected
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=200))
-def test_hashes_of_shingles_are_those_of_the_library(data: bytes) -> None:
-    from xxhash import xxh64_intdigest
-
-    assert xxh64(np.frombuffer(data, np.uint8), len(data)) == xxh64_intdigest(data)
-
-
 def test_a_large_text_is_simplified_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "ΟΔΟΣ ΟΔΟΣ, 1.5 \u0301 2,5\nÉté... x" * 40
     monkeypatch.setattr("headrace.filters.pieces.PIECE_CHARS", 7)
@@ -209,13 +189,3 @@ def test_a_large_text_is_simplified_in_pieces(monkeypatch: pytest.MonkeyPatch) -
     in_pieces = one(Pii(), whole)["redactions"]
     monkeypatch.undo()
     assert in_pieces == one(Pii(), whole)["redactions"]
-
-
-def test_signatures_stand_for_the_set_of_n_grams() -> None:
-    values = measure(MinHash(), ["a b c d", "A, b c d-e!", "a b c d e", PROSE, PROSE + PROSE])
-    assert values["signature"][0] is None
-    assert values["signature"][1] == values["signature"][2]
-    assert len(values["signature"][3]) == 112 * 8
-    small = MinHash(n_grams=1, num_buckets=2, hashes_per_bucket=3, seed=7)
-    assert len(one(small, "word")["signature"]) == 6 * 8
-    assert one(small, "one two two")["signature"] == one(small, "two one")["signature"]

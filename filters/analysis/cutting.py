@@ -175,7 +175,7 @@ def _spells_exception(words, first, end, entries):  # type: ignore[no-untyped-de
 
 
 @kernel()
-def _decode_chunk(data, start, end, chunk, index, pages):  # type: ignore[no-untyped-def]
+def decode_chunk(data, start, end, chunk, index, pages):  # type: ignore[no-untyped-def]
     """Write the points of data[start:end] and one behind the last; return how many there are."""
     position, number, value = start, 0, np.uint64(0)
     while position < end:
@@ -204,7 +204,7 @@ def _cut_long_chunk(  # type: ignore[no-untyped-def]
         while middle < end and size < LONGEST_CHUNK:
             middle += decode(data, middle)[1]
             size += 1
-        _decode_chunk(data, start, middle, chunk, index, pages)
+        decode_chunk(data, start, middle, chunk, index, pages)
         count, _ = cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count)
         start = middle
     return count
@@ -285,7 +285,7 @@ def _cut_some(  # type: ignore[no-untyped-def]
                 data, begin, position, index, pages, entries, piece_bytes, chunk, suffixes, words, count, limit
             )
         else:
-            _decode_chunk(data, begin, position, chunk, index, pages)
+            decode_chunk(data, begin, position, chunk, index, pages)
             count, ask = cut_chunk(chunk, size, suffixes, entries, piece_bytes, words, count)
             if ask:
                 doubtful[asked, 0], doubtful[asked, 1] = begin, position
@@ -358,7 +358,7 @@ def replace_words(data, words, first_word, changes, lengths, index, pages):  # t
             end = start + lengths[piece]
             if end - start >= len(chunk):
                 chunk = np.empty(2 * (end - start), POINT)
-            size = _decode_chunk(data, start, end, chunk, index, pages)
+            size = decode_chunk(data, start, end, chunk, index, pages)
             written = _emit(chunk, np.int64(0), size, result, written)
             start = end
             piece += 1

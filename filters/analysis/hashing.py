@@ -43,6 +43,23 @@ def read_number(data, position, num_bytes):  # type: ignore[no-untyped-def]
 
 
 @kernel(within=True)
+def read_eight(data, position):  # type: ignore[no-untyped-def]
+    """Return eight bytes as a little-endian number, in one load: positions without a sign need no second look."""
+    value, place = np.uint64(0), np.uint64(position)
+    for byte in range(8):
+        value |= np.uint64(data[place + np.uint64(byte)]) << np.uint64(8 * byte)
+    return value
+
+
+@kernel(within=True)
+def write_eight(data, position, value):  # type: ignore[no-untyped-def]
+    """Write a number as eight little-endian bytes, in one store."""
+    place = np.uint64(position)
+    for byte in range(8):
+        data[place + np.uint64(byte)] = np.uint8(value >> np.uint64(8 * byte))
+
+
+@kernel(within=True)
 def write_number(data, position, value):  # type: ignore[no-untyped-def]
     """Write a number as eight little-endian bytes."""
     for byte in range(8):
