@@ -40,14 +40,15 @@ def find_best(verdicts: Manifest, chain: Sequence[Manifest], share: float | None
         InputError: the threshold is gone from the store, or several shares led to it and no lock says which is meant.
         IntegrityError: see `Manifest.load`.
     """
-    label = best_label(verdicts) or verdicts.name
+    label = best_label(verdicts)
+    assert label is not None
     locked = [item for item in chain if (item.stage, item.name) == (Threshold.name, label)]
     known = list(_opened(locked, store)) if locked else list(_found_over_the_same(verdicts, store))
     shares = sorted({stage.share for stage, _ in known})
     if not known:
         raise InputError(
-            f"{label}: the threshold that it was built with is gone from the store, and with it the share that was "
-            "asked for; build the recipe again"
+            f"{label}: the threshold that it was built with is gone from the store, and with it which share was asked "
+            "for and what was best; build the recipe again"
         )
     if share is None and len(shares) > 1:
         raise InputError(

@@ -6,34 +6,60 @@ depend on that; what a changed recipe would make of it does. So a question of th
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from headrace.pipeline.ancestry import ancestry
+from headrace.pipeline.errors import StoreError
 from headrace.pipeline.lock import Lock, LockedStep, locks_of
 from headrace.pipeline.schema import Manifest, Upstream
-from headrace.pipeline.store import Store
+from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.views import RAW, signal_id
 
 
-def build_chain(manifest: Manifest, store: Store) -> list[Manifest]:
-    """Return an artifact and all steps before it, in the order of the newest lock that names it.
+@dataclass(frozen=True)
+class NamedBuild:
+    """A build by its lock, and the steps of it up to some artifact, with labels and inputs of that build."""
 
-    Labels and inputs are those of that build. Where no lock names the artifact, it is all that the artifact was made
-    from, as `ancestry` gives it.
+    lock: Path
+    recipe: str
+    chain: list[Manifest]
+
+    def decisions(self) -> list[Any]:
+        """Return what its steps decide by: two builds can differ in it and yet make the same artifact."""
+        return [(step.name, step.config) for step in self.chain if step.stage in ("rules", "threshold", "duplicates")]
+
+
+def builds_of(manifest: Manifest, store: Store, lock: Path | None = None) -> list[NamedBuild]:
+    """Return the builds that made an artifact and whose steps are all there, that of the newest lock first.
+
+    With a `lock` only that one. None are there where no lock names the artifact.
 
     Raises:
-        StoreError: an artifact is gone.
-        IntegrityError: the record of one, or a lock, is damaged.
+        StoreError: locks name the artifact, or the one that was asked for does not, but of each build a step is gone.
+        IntegrityError: the record of a step, or a lock, is damaged.
     """
-    steps = next((found for path in locks_of(store) if (found := _steps_to(manifest, path))), None)
-    paths = [store.find_manifest(step.stage, step.key) for step in steps or ()]
-    if steps is None or None in paths:
-        return ancestry(manifest, store)
+    named = [(path, steps) for path in ([lock] if lock else locks_of(store)) if (steps := _steps_to(manifest, path))]
+    if lock and not named:
+        raise StoreError(f"{lock}: this lock does not name {manifest.name!r}, {manifest.key}; name one that does")
+    builds = [
+        NamedBuild(path, recipe, _chain(steps, store))
+        for path, (recipe, steps) in named
+        if all(store.find_manifest(step.stage, step.key) for step in steps)
+    ]
+    if named and not builds:
+        gone = next(step for _, (_, steps) in named for step in steps if not store.find_manifest(step.stage, step.key))
+        raise StoreError(
+            f"the step {gone.label!r} of the build that {named[0][0]} names is gone from the store; build it again"
+        )
+    return builds
+
+
+def _chain(steps: Sequence[LockedStep], store: Store) -> list[Manifest]:
     chain: list[Manifest] = []
     made: dict[str, Upstream] = {}
-    for step, path in zip(steps, paths, strict=True):
-        assert path is not None
-        loaded = Manifest.load(path)
+    for step in steps:
+        loaded = Manifest.load(store.artifact_folder(step.stage, step.key) / MANIFEST)
         inputs = tuple(made.get(item.role, item) for item in loaded.inputs)
         chain.append(loaded.model_copy(update={"name": step.label, "inputs": inputs}))
         role = _role(loaded)
@@ -41,13 +67,13 @@ def build_chain(manifest: Manifest, store: Store) -> list[Manifest]:
     return chain
 
 
-def _steps_to(manifest: Manifest, path: Path) -> Sequence[LockedStep]:
-    """Return the steps of a lock up to the one that made an artifact, none where the lock does not name it."""
-    if manifest.key not in path.read_text(encoding="utf-8"):  # much faster than to decode what names other things
-        return ()
-    steps = Lock.load(path).steps
-    ends = [n for n, step in enumerate(steps, 1) if (step.stage, step.key) == (manifest.stage, manifest.key)]
-    return steps[: max(ends, default=0)]
+def _steps_to(manifest: Manifest, path: Path) -> tuple[str, Sequence[LockedStep]] | None:
+    """Return a lock's recipe and its steps up to the one that made an artifact, None where it does not name it."""
+    if manifest.key.encode() not in path.read_bytes():  # much faster than to decode what names other things
+        return None
+    lock = Lock.load(path)
+    ends = [n for n, step in enumerate(lock.steps, 1) if (step.stage, step.key) == (manifest.stage, manifest.key)]
+    return (lock.recipe, lock.steps[: max(ends)]) if ends else None
 
 
 def _role(manifest: Manifest) -> str:

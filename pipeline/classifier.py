@@ -9,7 +9,7 @@ from typing import Any
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.labelled_texts import Choice
-from headrace.pipeline.names import give_name
+from headrace.pipeline.names import check_name, give_name
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.classifier import LABELS, TrainClassifier
@@ -28,25 +28,27 @@ class Classifier:
 
 
 def train_classifier(
-    stage: TrainClassifier, positive: str, negative: str, store: Store, watch: Watcher = ignore_progress
+    name: str, stage: TrainClassifier, positive: str, negative: str, store: Store, watch: Watcher = ignore_progress
 ) -> Classifier:
     """Train on the files that two globs name, or find what was trained on them before; the name stands for it then.
 
     Raises:
+        RecipeError: it cannot be called so.
         InputError: a glob names no file, a file cannot be read, or too few texts are in them.
         TaskError: the training failed.
     """
+    check_name(stage.name, name)
     for where in (stage.positive_where, stage.negative_where):
         Choice.parse(stage.text_column, where)
     files = {label: find_files(label, glob, store) for label, glob in zip(LABELS, (positive, negative), strict=True)}
     planning = Planning(store, {}, files)
     engine = make_engine(1)
     try:
-        planned = Planned(stage.title, stage, tuple(stage.plan(planning)), planning)
+        planned = Planned(stage.name, stage, tuple(stage.plan(planning)), planning)
         (manifest,) = make([planned], engine, watch)
     finally:
         engine.close()
-    give_name(stage.title, manifest, store)
+    give_name(name, manifest, store)
     return open_classifier(manifest, store)
 
 

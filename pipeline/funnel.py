@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from headrace.filters.judging import Bools, apply_rule, failures, first_failures
 from headrace.filters.overrides import RuleOverride, override_rules, parse_rule_override
 from headrace.filters.rules import ColumnId, Rule, RuleError, near_miss
-from headrace.pipeline.ancestry import manifest_of
+from headrace.pipeline.ancestry import ancestry, manifest_of
 from headrace.pipeline.best_steps import best_label
-from headrace.pipeline.build_chain import build_chain
+from headrace.pipeline.build_chain import NamedBuild, builds_of
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.redeciding import Redecided, Refound, redecide
 from headrace.pipeline.rows import read_row
@@ -113,7 +113,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the rules on the way to an artifact do, and what they would do if some were changed."""
+    """What the rules on the way to an artifact do, and what they would do if some were changed.
+
+    They are those of the build of `recipe` that `lock` names, both None where no lock names the artifact.
+    """
 
     path: str
     name: str
@@ -121,10 +124,16 @@ class Answer:
     funnel: Funnel
     changed: Change | None
     notes: tuple[str, ...] = ()
+    recipe: str | None = None
+    lock: str | None = None
 
 
 def ask_rules(
-    path: Path, sets: Sequence[str] = (), order: Sequence[str] = (), num_samples: int = NUM_SAMPLES
+    path: Path,
+    sets: Sequence[str] = (),
+    order: Sequence[str] = (),
+    num_samples: int = NUM_SAMPLES,
+    lock: Path | None = None,
 ) -> Answer:
     """Count what the rules on the way to an artifact do, in the recipe's order or with some rules first.
 
@@ -133,20 +142,29 @@ def ask_rules(
         sets: Changes of rules and shares, as `--set` takes them.
         order: Names of rules to ask first: steps, reasons, columns or signals.
         num_samples: How many documents to return of those that change sides, smallest ids first.
+        lock: The lock of the build that is asked about; by default the newest that made it.
 
     Raises:
-        InputError: no rule was asked on the way to it, nothing there measures what a changed rule looks at, or what a
+        InputError: several builds made it, by different rules, and some are to be changed; no rule was asked on the way
+            to it, nothing there measures what a changed rule looks at, or what a
             step `best` was built with is not known (see `redecide`).
         RuleError: a change or an order names no rule or column, or cannot be.
-        StoreError, IntegrityError: see `build_chain`.
+        StoreError, IntegrityError: see `builds_of`.
     """
     path = manifest_of(path)
     store = Store.containing(path)
     manifest = Manifest.load(path)
-    chain = build_chain(manifest, store)
+    builds = builds_of(manifest, store, lock)
+    chain = builds[0].chain if builds else ancestry(manifest, store)
     asked = list(_asked(chain))
     if not asked:
         raise InputError(f"{path}: no rule was asked on the way to it; name a corpus, or the verdicts of a step")
+    others = [build for build in builds[1:] if build.decisions() != builds[0].decisions()]
+    if sets and others:
+        raise InputError(
+            f"{path}: builds with different rules made it, {', '.join(str(one.lock) for one in (builds[0], *others))}; "
+            "say with --lock which of them is to be changed"
+        )
     ordered = _ordered(asked, order)
     changed = _changed(asked, sets, chain, store)
     count = _Count(ordered, [changed.rules[one.number] for one in ordered], chain, store, num_samples)
@@ -158,8 +176,19 @@ def ask_rules(
         documents=count.documents,
         funnel=count.before.funnel(ordered),
         changed=count.change(changed.thresholds) if sets else None,
-        notes=tuple(_notes(chain, changed)) if sets else (),
+        notes=(*_notes_on_builds(builds, others), *(_notes(chain, changed) if sets else ())),
+        recipe=builds[0].recipe if builds else None,
+        lock=str(builds[0].lock) if builds else None,
     )
+
+
+def _notes_on_builds(builds: Sequence[NamedBuild], others: Sequence[NamedBuild]) -> Iterator[str]:
+    """Yield what is to be known about whose rules these are."""
+    if not builds:
+        yield "no lock names it: rules and steps are those of the build that made it first"
+    if others:
+        names = ", ".join(one.lock.name for one in others)
+        yield f"the rules are those of {builds[0].lock.name}; builds with other rules made it too, see --lock: {names}"
 
 
 def _asked(chain: Sequence[Manifest]) -> Iterator[Asked]:

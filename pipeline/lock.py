@@ -143,7 +143,9 @@ class Lock(Strict):
 
 def locks_of(store: Store) -> list[Path]:
     """Return the locks of the builds that finished in a store, the last one first."""
-    return sorted(store.root.glob("locks/*.lock.toml"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return sorted(
+        store.root.glob("locks/*.lock.toml"), key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True
+    )
 
 
 def _toml(value: int | str) -> str:

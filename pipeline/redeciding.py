@@ -2,8 +2,8 @@
 
 Documents that the changed rules keep are followed from step to step, one flag each; the flags of a step are those of
 its verdicts until a changed rule makes a difference. Only then is a threshold found anew, by the stage that a build
-asks, and so are near-duplicates that stand between a changed rule and such a step. Memory: a byte a document, 8 for the
-values of one step, and all signatures where near-duplicates are found.
+asks, and so are near-duplicates that stand between a changed rule and such a step. Memory: a byte a document, 24 for
+the values of one step, and all signatures where near-duplicates are found.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from headrace.filters.overrides import meant_column
 from headrace.filters.rules import ColumnId, RuleError
 
-_SHARE = re.compile(r"(?P<column>[^<>=\s]+)\.share\s*=(?P<value>[^=].*)", re.DOTALL)
+_NUMBER = re.compile(r"\d*\.?\d+(e-?\d+)?")
+_SHARE = re.compile(r"(?P<column>[^<>=\s]+)\.share\s*=(?P<value>(?!=).*)", re.DOTALL)
 
 
 def split_shares(sets: Iterable[str]) -> tuple[dict[str, float], list[str]]:
@@ -22,15 +23,15 @@ def split_shares(sets: Iterable[str]) -> tuple[dict[str, float], list[str]]:
         if match is None:
             others.append(text)
         else:
-            shares[str(ColumnId.parse(match["column"]))] = _parse_share(match["value"].strip(), text)
+            column = str(ColumnId.parse(match["column"]))
+            if column in shares:
+                raise RuleError(f"{text!r}: a share of {column!r} is given twice; give one")
+            shares[column] = _parse_share(match["value"].strip(), text)
     return shares, others
 
 
 def _parse_share(value: str, text: str) -> float:
-    try:
-        share = float(value)
-    except ValueError:
-        share = 0.0
+    share = float(value) if _NUMBER.fullmatch(value) else 0.0
     if not 0 < share <= 1:
         raise RuleError(
             f"{text!r}: {value!r} is no share; write a number above 0 and at most 1, as in COLUMN.share=0.2"
@@ -50,5 +51,7 @@ def shares_of(columns: Sequence[str], shares: Mapping[str, float]) -> dict[int, 
         numbers = [number for number, one in enumerate(columns) if one == column]
         if len(numbers) > 1:
             raise RuleError(f"{len(numbers)} steps keep the best by {column!r}; change the share in the recipe")
+        if numbers[0] in meant:
+            raise RuleError(f"the share of the step that keeps the best by {column!r} is given twice; give one")
         meant[numbers[0]] = share
     return meant

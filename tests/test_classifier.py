@@ -81,7 +81,7 @@ def test_it_tells_good_from_bad_on_texts_it_has_not_seen(trained: Any) -> None:
 
 def test_it_is_an_artifact_of_the_store(folder: Path, trained: Any) -> None:
     manifest = Manifest.load(Path(trained["manifest"]))
-    assert (manifest.stage, manifest.name, manifest.content) == ("classifier", "good", trained["content"])
+    assert (manifest.stage, manifest.name, manifest.content) == ("classifier", "classifier", trained["content"])
     assert manifest.parts[0].files["model"].sha256 == trained["sha256"]
     assert {item.role for item in manifest.parts[0].inputs} == {"positive", "negative"}
     assert verify(folder / "store").ok
@@ -121,7 +121,7 @@ def test_what_is_held_out_and_the_order_follow_from_the_texts(tmp_path: Path) ->
         (("--negative-where", "kinds=bad"), "has no column 'kinds'; it has text, kind"),
         (("--negative-where", "kind=none"), "no negative text is left to train"),
         (("--text-column", "body"), "under 'body'"),
-        (("--name", "Good One"), "title"),
+        (("--name", "Good One"), "lower-case letters"),
         (("--heldout", "0"), "heldout"),
     ],
 )

@@ -151,9 +151,8 @@ def test_neither_the_name_nor_the_place_is_in_a_key(folder: Path) -> None:
     for name in ("tasks", "artifacts"):
         shutil.rmtree(folder / "moved" / name / "measure")
     Path(folder / "moved" / "names" / "classifier" / "quality.json").unlink()
-    record = NamedArtifact.load(folder / "store" / "names" / "classifier" / "quality.json")
-    other = NamedArtifact(stage=record.stage, name="other-name", key=record.key, content=record.content)
-    (folder / "moved" / "names" / "classifier" / "other-name.json").write_bytes(other.render())
+    again = train(folder, name="other-name", store="moved")
+    assert Path(again["manifest"]).parent.name == Path(trained["manifest"]).parent.name, "found, not trained again"
     text = RECIPE.replace('artifact = "quality"', 'artifact = "other-name"')
     there = built(folder, store="moved", text=text)
     assert (here["content"], Path(here["manifest"]).parent.name) == (
@@ -172,6 +171,19 @@ def test_neither_the_name_nor_the_place_is_in_a_key(folder: Path) -> None:
         models = [(item.content, item.path) for item in task.inputs if item.role == "model"]
         place = Path(trained["model"]).relative_to(folder / "store").as_posix()
         assert models == ([(trained["sha256"], place)] if task.config["signal"] == "classifier" else [])
+
+
+def test_a_name_that_is_another_ones_record_is_refused(folder: Path) -> None:
+    train(folder)
+    names = folder / "store" / "names" / "classifier"
+    shutil.copy(names / "quality.json", names / "toxicity.json")
+    ran = run(folder, text=RECIPE.replace('artifact = "quality"', 'artifact = "toxicity"'))
+    assert (ran.status, "says that 'quality' is the classifier" in ran.err) == (1, True), ran.err
+    record = NamedArtifact.load(names / "quality.json")
+    wrong = NamedArtifact(stage=record.stage, name="toxicity", key=record.key, content="0" * 64)
+    (names / "toxicity.json").write_bytes(wrong.render())
+    ran = run(folder, text=RECIPE.replace('artifact = "quality"', 'artifact = "toxicity"'))
+    assert (ran.status, "of that key has content" in ran.err) == (1, True), ran.err
 
 
 def test_a_digest_names_a_model_that_another_has_taken_the_name_of(folder: Path) -> None:

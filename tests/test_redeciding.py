@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.filters.rules import RuleError
-from headrace.pipeline.errors import InputError
+from headrace.pipeline.errors import InputError, StoreError
 from headrace.pipeline.funnel import Answer, ask_rules
 from headrace.pipeline.lock import Lock
 from headrace.pipeline.schema import Manifest
@@ -120,6 +120,7 @@ class Corpus:
     """What a build of a recipe decided: what is kept, what went as a near-duplicate, and its thresholds in order."""
 
     path: Path
+    lock: Path
     kept: frozenset[str]
     near_duplicates: frozenset[str]
     thresholds: tuple[dict[str, Any], ...]
@@ -158,7 +159,9 @@ def build(folder: Path, name: str, *sets: str) -> Corpus:
             found[step.stage] += rows(store, step.stage, step.key)
     gone = (row["doc_id"] for row in found["adopt"] if row["reason"] == "near_duplicate")
     kept = (row["doc_id"] for row in found["cut"])
-    return Corpus(Path(ran.json["manifest"]), frozenset(kept), frozenset(gone), tuple(found["threshold"]))
+    return Corpus(
+        Path(ran.json["manifest"]), Path(ran.json["lock"]), frozenset(kept), frozenset(gone), tuple(found["threshold"])
+    )
 
 
 def build_words(folder: Path, name: str, sets: Sequence[str], command: str = "build") -> list[object]:
@@ -182,7 +185,7 @@ def corpora(folder: Path) -> dict[str, Corpus]:
 
 
 def ask(corpus: Corpus, *sets: str, **more: Any) -> Answer:
-    return ask_rules(corpus.path, sets, num_samples=10_000, **more)
+    return ask_rules(corpus.path, sets, num_samples=10_000, lock=corpus.lock, **more)
 
 
 def test_the_recipes_have_what_there_is_to_decide(folder: Path, corpora: dict[str, Corpus]) -> None:
@@ -254,17 +257,41 @@ def test_shares_that_cannot_be_told_apart_are_asked_for(folder: Path, tmp_path: 
     slightly = build(tmp_path, "plain", "gopher_quality.mean_word_length.share=0.399999")
     assert slightly.path == usual.path
     sets = ["gopher_quality.num_words >= 150"]
-    changed = ask(usual, *sets).changed
-    assert changed
-    assert changed.thresholds[0].share == 0.399999, "the newest lock counts"
-    (tmp_path / "store" / "locks" / "changed-plain.lock.toml").unlink()
-    changed = ask(usual, *sets).changed
-    assert changed
-    assert changed.thresholds[0].share == 0.4
+    for corpus, share in ((slightly, 0.399999), (usual, 0.4)):
+        changed = ask(corpus, *sets).changed
+        assert changed
+        assert changed.thresholds[0].share == share
+    with pytest.raises(
+        InputError, match=r"builds with different rules made it, .*changed-plain.lock.*plain.lock.*--lock"
+    ):
+        ask_rules(usual.path, sets)
+    (note,) = ask_rules(usual.path).notes
+    assert "those of changed-plain.lock.toml" in note
     shutil.rmtree(tmp_path / "store" / "locks")
+    assert "no lock names it" in ask_rules(usual.path).notes[0]
     with pytest.raises(InputError, match=r"the shares 0.399999, 0.4 all led .*--set .*mean_word_length.share=0.399999"):
-        ask(usual, *sets)
-    assert ask(usual, *sets, "gopher_quality.mean_word_length.share=0.4").changed == changed
+        ask_rules(usual.path, sets)
+    asked = ask_rules(usual.path, [*sets, "gopher_quality.mean_word_length.share=0.4"], num_samples=10_000)
+    assert asked.changed == changed
+
+
+def test_a_build_whose_steps_are_gone_is_not_asked(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "crawl", tmp_path / "crawl")
+    whole = build(tmp_path, "plain")
+    other = build(tmp_path, "plain", "gopher_quality.mean_word_length.share=0.399999")
+    assert other.path == whole.path
+    store = Store.open(tmp_path / "store")
+    (lost,) = (step for step in Lock.load(other.lock).steps if step.stage == "threshold")
+    shutil.rmtree(store.artifact_folder("threshold", lost.key))
+    asked = ask_rules(whole.path, ["gopher_quality.num_words >= 150"])
+    assert (asked.recipe, asked.lock) == ("plain", str(whole.lock))
+    with pytest.raises(StoreError, match=r"the step 'best 4' of the build that .*changed-plain.lock.toml names"):
+        ask_rules(whole.path, lock=other.lock)
+    (tmp_path / "store" / "locks" / "odd.lock.toml").write_bytes(b"\xff\xfe")
+    assert ask_rules(whole.path, lock=whole.lock).recipe == "plain", "a lock that names other things is not read"
+    (read,) = store.manifests("read")
+    with pytest.raises(StoreError, match="does not name 'read'"):
+        ask_rules(read, lock=tmp_path / "store" / "locks" / "odd.lock.toml")
 
 
 def test_a_step_is_asked_as_the_lock_has_it_not_as_another_build_made_it_first(folder: Path, tmp_path: Path) -> None:
@@ -287,6 +314,9 @@ def test_a_step_is_asked_as_the_lock_has_it_not_as_another_build_made_it_first(f
         (["gopher_quality.mean_word_length.share=nan"], "'nan' is no share"),
         (["gopher_quality.mean_word_length.share=a fifth"], "'a fifth' is no share"),
         (["mean_word_length.share=0.2"], "is no column id"),
+        (["gopher_quality.mean_word_length.share="], "'' is no share"),
+        (["gopher_quality.mean_word_length.share=0_1"], "'0_1' is no share"),
+        (["gopher_quality.mean_word_length.share=0.1"] * 2, "given twice"),
     ],
 )
 def test_changes_of_steps_that_cannot_be(corpora: dict[str, Corpus], sets: list[str], complaint: str) -> None:
@@ -306,9 +336,11 @@ def test_build_and_plan_take_the_same_share(folder: Path, corpora: dict[str, Cor
 
 def test_the_command_prints_both_thresholds_and_what_only_a_build_can_tell(corpora: dict[str, Corpus]) -> None:
     corpus = corpora["between"]
-    ran = headrace("rules", corpus.path, "--set", "gopher_quality.num_words >= 150")
+    ran = headrace("rules", corpus.path, "--lock", corpus.lock, "--set", "gopher_quality.num_words >= 150")
     assert ran.status == 0, ran.err
-    changed = headrace("rules", corpus.path, "--set", "gopher_quality.num_words >= 150", "--json").json["changed"]
+    changed = headrace(
+        "rules", corpus.path, "--lock", corpus.lock, "--set", "gopher_quality.num_words >= 150", "--json"
+    ).json["changed"]
     assert [one["step"] for one in changed["thresholds"]] == labels("between")
     lines = [line.split() for line in ran.out.splitlines()]
     for one in changed["thresholds"]:
@@ -318,6 +350,11 @@ def test_the_command_prints_both_thresholds_and_what_only_a_build_can_tell(corpo
         assert one["before"] != one["after"]
     assert "note: minhash 6: near-duplicates count like all others here" in ran.out
     assert "for the threshold of a later step `best` they were found anew" in ran.out
-    late = headrace("rules", corpus.path, "--set", "gopher_quality.alpha_word_frac >= 0.9")
+    late = headrace("rules", corpus.path, "--lock", corpus.lock, "--set", "gopher_quality.alpha_word_frac >= 0.9")
     assert "they were found anew" in late.out  # whom a later rule drops leaves the place to the next
-    assert "found anew" not in headrace("rules", corpora["near"].path, "--set", "c4.num_sentences <= 30").out
+    assert (
+        "found anew"
+        not in headrace(
+            "rules", corpora["near"].path, "--lock", corpora["near"].lock, "--set", "c4.num_sentences <= 30"
+        ).out
+    )

@@ -65,7 +65,6 @@ def classifier_train(
     try:
         stage = TrainClassifier.model_validate(
             {
-                "title": name,
                 "positive_where": positive_where,
                 "negative_where": negative_where,
                 "text_column": text_column,
@@ -86,15 +85,15 @@ def classifier_train(
         first = error.errors()[0]
         raise typer.BadParameter(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     with watching() as watch:
-        trained = train_classifier(stage, positive, negative, Store.open(store), watch)
-    return _result(trained)
+        trained = train_classifier(name, stage, positive, negative, Store.open(store), watch)
+    return _result(name, trained)
 
 
-def _result(trained: "Classifier") -> Result:
+def _result(name: str, trained: "Classifier") -> Result:
     report = trained.report
     held = report["heldout"]
     data = {
-        "name": report["name"],
+        "name": name,
         "manifest": str(trained.path),
         "content": trained.manifest.content,
         "model": str(trained.model),

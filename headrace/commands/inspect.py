@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 SHOWN_CHARACTERS = 110
 MODELS = ("classifier",)
-ON_THE_WAY = ("measure", "distinct", "bands", "buckets", "duplicates", "threshold")
 """Stages that make a model, which documents do not go through."""
+
+ON_THE_WAY = ("measure", "distinct", "bands", "buckets", "duplicates", "threshold")
+"""Stages that decide nothing themselves: verdicts that follow have the numbers."""
 
 FUNNEL = ("step", "in", "kept", "dropped", "bytes in", "bytes out", "tokens", "seconds")
 

@@ -21,12 +21,18 @@ Order = Annotated[
     ),
 ]
 
+LockFile = Annotated[
+    str | None, typer.Option("--lock", metavar="FILE", help="The build that is asked about, if not the last.")
+]
+
 COUNTS = ("step", "rule", "column", "allowed", "fails", "alone", "first", "left")
 CHANGED = (*COUNTS, "fails before", "first before")
 THRESHOLDS = ("step", "column", "share", "", "documents", "threshold", "reach it")
 
 
-def rules(manifest: ManifestFile, set_: Sets = None, order: Order = None, samples: Samples = 3) -> Result:
+def rules(
+    manifest: ManifestFile, set_: Sets = None, order: Order = None, samples: Samples = 3, lock: LockFile = None
+) -> Result:
     """Count for each rule the documents that fail it, that fail no other, and that it drops in the given order.
 
     With --set, also what other thresholds would do, and which documents would change sides. No text is read.
@@ -34,14 +40,15 @@ def rules(manifest: ManifestFile, set_: Sets = None, order: Order = None, sample
     from headrace.pipeline.funnel import ask_rules
 
     names = [name.strip() for name in (order or "").split(",") if name.strip()]
-    answer = ask_rules(Path(manifest), set_ or (), names, samples)
+    answer = ask_rules(Path(manifest), set_ or (), names, samples, Path(lock) if lock else None)
     return Result(as_data(answer), lambda console: _show(answer, console))
 
 
 def _show(answer: "Answer", console: Console) -> None:
     kept = answer.funnel.kept
     now = answer.changed.funnel.kept if answer.changed else None
-    console.print(facts({"artifact": answer.name, "documents": answer.documents, "pass": kept, "would pass": now}))
+    shown = {"artifact": answer.name, "recipe": answer.recipe, "documents": answer.documents}
+    console.print(facts({**shown, "pass": kept, "would pass": now}))
     console.print()
     console.print(table(COUNTS, list(_rows(answer.funnel))))
     if answer.changed:

@@ -32,22 +32,21 @@ LABELS: tuple[Literal["positive"], Literal["negative"]] = ("positive", "negative
 THREADS = 11
 SCORED_AT_ONCE = 512
 SCORE_DIGITS = 4
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 @register
 class TrainClassifier(Stage):
-    """Trains a classifier called `title` on the texts of the sources `positive` and `negative`.
+    """Trains a classifier on the texts of the sources `positive` and `negative`.
 
     `text_column` and the two `where` (COLUMN=VALUE,VALUE) choose texts of tables. `heldout` is in 10,000 texts.
     `quantize` makes the model several times smaller and a little worse.
     """
 
     name: ClassVar[str] = "classifier"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     table: ClassVar[str] = "model"
 
-    title: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     text_column: str = "text"
     positive_where: str = ""
     negative_where: str = ""
@@ -98,7 +97,6 @@ class TrainClassifier(Stage):
         model = StoredFile(name=path.name, bytes=path.stat().st_size, sha256=digest, content=digest)
         report = {
             "report_version": REPORT_VERSION,
-            "name": self.title,
             "labels": list(LABELS),
             "model_sha256": digest,
             "reproducible": False,

@@ -4,7 +4,7 @@ The first pass of "keep the best 10 %": it reads one column and the verdicts of 
 second pass is a plain rule with that number as its bound, so a part whose threshold did not change is not judged again.
 Of `n` documents with a value, the best `ceil(share * n)` are meant, `share` taken as the decimal fraction it is written
 as; the threshold is the worst value among those. Documents that share that value are all in or, with `ties = "drop"`,
-all out, so nothing depends on the order of documents. Memory: 8 bytes a document.
+all out, so nothing depends on the order of documents. Memory: 24 bytes a document.
 """
 
 from dataclasses import asdict, dataclass
@@ -77,10 +77,10 @@ class Threshold(Stage):
     def values(
         self, column: pa.ChunkedArray, kept: pa.ChunkedArray | pa.Array, where: Path | str
     ) -> NDArray[np.float64]:
-        """Return the values of the kept documents that have one; raises IntegrityError for NaN."""
+        """Return the values of the kept documents that have one; raises IntegrityError for NaN and infinities."""
         values: NDArray[np.float64] = column.filter(kept).drop_null().to_numpy().astype(np.float64)
-        if np.isnan(values).any():
-            raise IntegrityError(f"{where}: column {self.column!r} holds NaN; an undefined value is null")
+        if not np.isfinite(values).all():
+            raise IntegrityError(f"{where}: column {self.column!r} holds NaN or infinity; an undefined value is null")
         return values
 
 
