@@ -27,9 +27,18 @@ _TO_SPACE = str.maketrans(PUNCTUATION, " " * len(PUNCTUATION))
 
 def simplify_text(text: str) -> str:
     """Return the text as near-duplicate search compares it."""
-    text = _NUMBER.sub("0", text.lower())
-    text = _WHITE_SPACE.sub(" ", text.translate(_TO_SPACE).strip())
+    text = _WHITE_SPACE.sub(" ", no_punctuation(no_numbers(text.lower())).strip())
     return strip_marks(text).strip()
+
+
+def no_numbers(text: str) -> str:
+    """Return the text with 0 in place of every number."""
+    return str(_NUMBER.sub("0", text))
+
+
+def no_punctuation(text: str) -> str:
+    """Return the text with a space in place of each mark of datatrove's list."""
+    return text.translate(_TO_SPACE)
 
 
 def is_digit(character: str) -> bool:
@@ -39,7 +48,7 @@ def is_digit(character: str) -> bool:
 
 def simplify_character(character: str) -> str:
     """Return what a character that is no digit becomes where nothing around it matters; white space is not gathered."""
-    return strip_marks(character.lower().translate(_TO_SPACE))
+    return strip_marks(no_punctuation(character.lower()))
 
 
 def strip_marks(text: str) -> str:

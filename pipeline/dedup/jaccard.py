@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Protocol, runtime_checkable
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +117,8 @@ class _Sets:
     """Sets of hashes by document, in an unnamed file."""
 
     def __init__(self, folder: Path | None, num_documents: int) -> None:
-        self._file: Any = TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the object that maps it
+        self._file: Any = TemporaryFile(dir=folder)  # noqa: SIM115 - it has no name, and goes with this object
+        finalize(self, self._file.close)
         self._starts, self._ends = np.full((2, num_documents), -1, np.int64)
         self._size = 0
 

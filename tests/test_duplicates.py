@@ -1,0 +1,386 @@
+"""Duplicates: against a plain walk over all documents, in any order and any number of parts, by every policy."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from headrace.filters.contract import TextBatch
+from headrace.filters.signals.minhash import MinHash
+from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.engines import make_engine
+from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.stages.buckets import Buckets
+from headrace.pipeline.store import Store
+from headrace.pipeline.strict_toml import parse_toml
+
+HEAD = """
+name = "duplicates"
+[[sources]]
+name = "a"
+reader = "jsonl"
+extractor = "plain"
+[[sources]]
+name = "b"
+reader = "jsonl"
+extractor = "plain"
+[[steps]]
+kind = "measure"
+signals = ["minhash", "digest", "gopher_quality"]
+"""
+CUT = '\n[[steps]]\nkind = "cut"\n'
+VOCABULARY = [f"{a}{b}{c}" for a in "bdfglmnprst" for b in "aeiou" for c in ("l", "n", "r", "st", "m")]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of a document, known by its name."""
+
+    name: str
+    kept: bool | None
+    reason: str | None
+    survivor: str | None
+    cluster: str | None
+    cluster_size: int | None
+    evidence: Mapping[str, Any]
+
+
+def words(random: np.random.Generator, number: int) -> list[str]:
+    return [str(word) for word in random.choice(VOCABULARY, number)]
+
+
+def edited(random: np.random.Generator, text: Sequence[str], number: int) -> list[str]:
+    """Return a copy with some words replaced by new ones."""
+    copy = list(text)
+    for place in random.choice(len(copy), number, replace=False):
+        copy[place] = unique(int(random.integers(1 << 30)))
+    return copy
+
+
+def unique(number: int) -> str:
+    """Return a word for a number, in letters: all numbers are one word to near-duplicates."""
+    letters = ""
+    while number:
+        number, letter = divmod(number, 20)
+        letters += "bcdfghjklmnpqrstvwxz"[letter]
+    return f"q{letters}q"
+
+
+def families(seed: int, number: int) -> dict[str, str]:
+    """Return texts by name: families of a text and its edited copies, which lie close and far."""
+    random = np.random.default_rng(seed)
+    texts = {}
+    for family in range(number):
+        base = words(random, 80)
+        texts[f"{family}.0"] = " ".join(base)
+        for copy in range(random.integers(0, 5)):
+            texts[f"{family}.{copy + 1}"] = " ".join(edited(random, base, int(random.integers(0, 9))))
+    return texts
+
+
+def write(folder: Path, texts: Mapping[str, Any], files: int = 1) -> Path:
+    """Write documents as JSON lines; each has an address that is its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for name, text in texts.items():
+        more = text if isinstance(text, dict) else {"text": text}
+        lines.append(json.dumps({"id": name, "url": f"http://x.org/{name}", **more}))
+    for number in range(files):
+        (folder / f"{number:03d}.jsonl").write_text("\n".join(lines[number::files]) + "\n")
+    return folder
+
+
+def run(folder: Path, steps: str, *, store: str = "store", workers: int = 1, b: Path | None = None) -> Built:
+    recipe = parse_toml(Recipe, HEAD + steps + CUT, "duplicates.toml")
+    nothing = write(folder.parent / "nothing", {"only": "a document of its own that resembles no other one at all"})
+    globs = {"a": f"{folder}/*.jsonl", "b": f"{b or nothing}/*.jsonl"}
+    options = BuildOptions(globs=globs)
+    return build(recipe, Store.open(folder.parent / store), make_engine(workers), options)
+
+
+def minhash(**keys: object) -> str:
+    return '[[steps]]\nkind = "minhash"\n' + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+
+
+def rows(built: Built, label: str = "minhash 2") -> dict[str, Row]:
+    """Return what the verdicts after a step say, by the documents' names."""
+    step = next(step for step in built.lock.steps if step.label == f"{label} verdicts")
+    manifest = built.store.artifact_folder(step.stage, step.key)
+    verdicts = [row for path in sorted(manifest.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    names = {row["doc_id"]: row["url"].rpartition("/")[2] for row in documents(built)}
+    found = {}
+    for row in verdicts:
+        evidence = json.loads(row["evidence"] or "{}")
+        told = (row["kept"], row["reason"], names.get(row["survivor"]), row["cluster"], row["cluster_size"], evidence)
+        found[names[row["doc_id"]]] = Row(names[row["doc_id"]], *told)
+    return found
+
+
+def documents(built: Built) -> list[dict[str, Any]]:
+    manifest = built.manifests["documents"]
+    paths = [built.store.part_path(manifest, part) for part in range(len(manifest.parts))]
+    return [row for path in paths for row in pq.read_table(path, columns=["doc_id", "url", "text"]).to_pylist()]
+
+
+def kept(found: Mapping[str, Row]) -> set[str]:
+    return {name for name, row in found.items() if row.kept}
+
+
+def jaccard(a: str, b: str, n: int = 5) -> float:
+    left, right = ({tuple(text.split()[i : i + n]) for i in range(len(text.split()) - n + 1)} for text in (a, b))
+    return len(left & right) / len(left | right)
+
+
+def walk(built: Built, similar: Any) -> dict[str, str | None]:
+    """Return each document's survivor: a plain walk in the order of ids, comparing with all kept that share a band."""
+    texts = {row["doc_id"]: row["text"] for row in documents(built)}
+    ids = sorted(texts)
+    signed = MinHash().measure(TextBatch([texts[one] for one in ids], [""] * len(ids)))["signature"]
+    buckets: dict[tuple[int, bytes], list[int]] = {}
+    survivors: dict[str, str | None] = {}
+    for number, signature in enumerate(signed):
+        if signature is None:
+            continue
+        bands = [(band, signature[64 * band : 64 * band + 64]) for band in range(14)]
+        met = {other for band in bands for other in buckets.get(band, ())}
+        scores = {other: similar(signed[other], signature, texts[ids[other]], texts[ids[number]]) for other in met}
+        best = max(scores, key=lambda other: (scores[other] or -1, -other), default=None)
+        survivors[ids[number]] = None if best is None or scores[best] is None else ids[best]
+        if survivors[ids[number]] is None:
+            for band in bands:
+                buckets.setdefault(band, []).append(number)
+    return survivors
+
+
+def estimate_of(a: bytes, b: bytes, *_: str) -> float | None:
+    share = float(np.equal(np.frombuffer(a, "<u8"), np.frombuffer(b, "<u8")).mean())
+    return share if share >= 0.7 else None
+
+
+def jaccard_of(_: bytes, __: bytes, a: str, b: str) -> float | None:
+    found = jaccard(a, b)
+    return found if found >= 0.7 else None
+
+
+@pytest.mark.parametrize(("verify", "similar"), [("estimate", estimate_of), ("jaccard", jaccard_of)])
+def test_survivors_are_those_of_a_plain_walk(verify: str, similar: Any, tmp_path: Path) -> None:
+    built = run(write(tmp_path / "in", families(1, 150), files=3), minhash(verify=verify))
+    expected = walk(built, similar)
+    found = rows(built)
+    names = {row["doc_id"]: row["url"].rpartition("/")[2] for row in documents(built)}
+    assert {names[one]: other and names[other] for one, other in expected.items()} == {
+        name: row.survivor for name, row in found.items()
+    }
+    removed = [row for row in found.values() if row.survivor]
+    assert len(removed) > 100
+    for row in removed:
+        assert found[row.survivor or ""].kept
+        assert (row.reason, row.cluster) == ("near_duplicate", found[row.survivor or ""].cluster)
+
+
+def test_with_verification_nothing_is_removed_that_does_not_resemble_its_survivor(tmp_path: Path) -> None:
+    texts = families(2, 150)
+    found = rows(run(write(tmp_path / "in", texts), minhash(verify="jaccard", similarity=0.8)))
+    for row in found.values():
+        if row.survivor:
+            true = jaccard(texts[row.name], texts[row.survivor])
+            assert true >= 0.8
+            assert row.evidence == {"jaccard": round(true, 4)}
+
+
+def test_clusters_are_named_by_their_smallest_id_and_know_their_size(tmp_path: Path) -> None:
+    built = run(write(tmp_path / "in", families(3, 40)), minhash())
+    found = rows(built)
+    ids = {row["url"].rpartition("/")[2]: row["doc_id"] for row in documents(built)}
+    members: dict[str, list[str]] = {}
+    for row in found.values():
+        if row.cluster:
+            members.setdefault(row.cluster, []).append(row.name)
+    for cluster, names in members.items():
+        assert cluster == min(ids[name] for name in names)
+        assert {found[name].cluster_size for name in names} == {len(names)}
+        assert sum(bool(found[name].kept) for name in names) == 1
+
+
+def test_order_parts_partitions_and_workers_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = families(4, 60)
+    usual = rows(run(write(tmp_path / "in", texts), minhash(verify="jaccard")))
+    shuffled = dict(np.random.default_rng(1).permutation(list(texts.items())).tolist())
+    steps = minhash(verify="jaccard") + "[sharding]\ntask_mebibytes = 1\n"
+    big = {f"big{n}": "word " * 150_000 for n in range(9)}  # of two equal runs, so that there are several parts
+    alone = rows(run(write(tmp_path / "x" / "in", {**texts, **big}), minhash(verify="jaccard")))
+    for partitions, workers in ((1, 1), (2, 2), (7, 1)):
+        monkeypatch.setattr(Buckets, "num_partitions", lambda *_, n=partitions: n)
+        built = run(write(tmp_path / f"{partitions}" / "in", {**shuffled, **big}, files=6), steps + "", workers=workers)
+        assert len(built.manifests["documents"].parts) > 3
+        assert len(built.manifests["buckets"].parts) == partitions
+        assert rows(built) == alone
+    assert {name: row for name, row in alone.items() if name not in big} == usual
+
+
+def test_template_pages_are_not_duplicates(tmp_path: Path) -> None:
+    """2,000 pages that share four fifths of their words word for word, and differ in the facts between."""
+    random = np.random.default_rng(6)
+    boilerplate = [words(random, 16) for _ in range(5)]
+    pages = {}
+    for number in range(2000):
+        facts = [[unique(20 * number + 4 * place + word) for word in range(4)] for place in range(5)]
+        pages[f"{number}"] = " ".join(
+            word for pair in zip(boilerplate, facts, strict=True) for part in pair for word in part
+        )
+    truth = jaccard(pages["0"], pages["1"])
+    assert 0.3 < truth < 0.8
+    folder = write(tmp_path / "in", pages)
+    assert len(kept(rows(run(folder, minhash(verify="jaccard", similarity=0.8))))) == 2001
+    assert len(kept(rows(run(folder, minhash(verify="estimate", similarity=0.8))))) == 2001
+    assert len(kept(rows(run(folder, minhash(verify="none"))))) < 1900, "without verification they are chained"
+
+
+def test_chains_do_not_join_what_is_not_alike(tmp_path: Path) -> None:
+    """Each text is the one before with three words changed: neighbours are alike, the ends have nothing in common."""
+    random, text, chain = np.random.default_rng(7), None, {}
+    for number in range(100):
+        text = words(random, 100) if text is None else [*text[3:], *(unique(3 * number + place) for place in range(3))]
+        chain[f"{number}"] = " ".join(text)
+    assert jaccard(chain["0"], chain["1"]) > 0.9
+    assert jaccard(chain["0"], chain["99"]) == 0
+    folder = write(tmp_path / "in", chain)
+    found = rows(run(folder, minhash(verify="jaccard")))
+    assert all(jaccard(chain[row.name], chain[row.survivor]) >= 0.7 for row in found.values() if row.survivor)
+    assert 8 < len(kept(found)) < 60
+    assert len(kept(rows(run(folder, minhash(verify="none"))))) <= 3
+
+
+def dated(texts: Mapping[str, str], dates: Iterable[str | None]) -> dict[str, Any]:
+    return {name: {"text": text, "date": date} for (name, text), date in zip(texts.items(), dates, strict=True)}
+
+
+def alike(*lengths: int) -> dict[str, str]:
+    """Return texts that resemble each other, of growing length, called 0, 1, ..."""
+    base = words(np.random.default_rng(8), 300)
+    return {f"{number}": " ".join(base[:length]) for number, length in enumerate(lengths)}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"survivor": "longest"}, "3"),
+        ({"survivor": "shortest"}, "0"),
+        ({"survivor": "newest"}, "1"),
+        ({"survivor": "oldest"}, "2"),
+        ({"survivor": "highest", "by": "gopher_quality.num_words"}, "3"),
+        ({"survivor": "lowest", "by": "gopher_quality.num_words"}, "0"),
+        ({"survivor": "longest", "prefer": ["b"]}, "4"),
+        ({"survivor": "longest", "prefer": ["a", "b"]}, "3"),
+    ],
+)
+def test_the_survivor_is_the_one_that_is_asked_for(keys: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    dates = ["2020-01-01T00:00:00Z", "Wed, 25 Nov 2026 10:00:00 GMT", "19991231235959", None]
+    texts = alike(280, 284, 288, 292, 290)
+    folder = write(tmp_path / "in", dated({name: texts[name] for name in "0123"}, dates))
+    other = write(tmp_path / "b", dated({"4": texts["4"]}, ["2021-01-01"]))
+    assert kept(rows(run(folder, minhash(**keys), b=other))) == {expected}
+
+
+def test_the_first_is_the_one_with_the_smallest_id(tmp_path: Path) -> None:
+    built = run(write(tmp_path / "in", alike(280, 282, 284, 286, 288)), minhash())
+    ids = {row["url"].rpartition("/")[2]: row["doc_id"] for row in documents(built)}
+    assert kept(rows(built)) - {"only"} == {min((name for name in ids if name != "only"), key=lambda name: ids[name])}
+
+
+def test_other_scopes_are_not_compared(tmp_path: Path) -> None:
+    texts = alike(280, 282)
+    folder, other = write(tmp_path / "in", {"0": texts["0"]}), write(tmp_path / "b", {"1": texts["1"]})
+    assert len(kept(rows(run(folder, minhash(), b=other)))) == 1
+    assert kept(rows(run(folder, minhash(scope=["source"]), b=other))) == {"0", "1"}
+    assert kept(rows(run(folder, minhash(scope=["source", "gopher_quality.num_words"]), b=other))) == {"0", "1"}
+
+
+LATER = '[[steps]]\nkind = "measure"\nsignals = ["c4"]\n[[steps]]\nkind = "rules"\nname = "late"\nrules = [RULE]\n'
+
+
+def test_what_a_later_rule_drops_leaves_its_place_to_the_next(tmp_path: Path) -> None:
+    """Also where a step after the duplicates' measures what the rule is about."""
+    folder = write(tmp_path / "in", alike(280, 284, 288, 292))
+    step = minhash(survivor="longest")
+    assert kept(rows(run(folder, step))) == {"3", "only"}
+    rule = '{ column = "gopher_quality.num_words", max = 286, reason = "long" }'
+    built = run(folder, step + LATER.replace("RULE", rule))
+    found = rows(built)
+    assert found["0"].survivor == found["2"].survivor == found["3"].survivor == "1"
+    corpus = pq.read_table(built.store.part_path(built.corpus, 0)).column("url").to_pylist()
+    assert corpus == ["http://x.org/1"]
+    every = '{ column = "c4.num_lines", max = 0, reason = "all" }'
+    assert kept(rows(run(folder, step + LATER.replace("RULE", every)))) == {"3", "only"}
+
+
+def test_exact_duplicates_are_found_by_digests(tmp_path: Path) -> None:
+    texts = {"0": "One text,  of words.", "1": "One text, of\nwords.", "2": "one text, of words.", "3": "", "4": " "}
+    folder = write(tmp_path / "in", texts)
+    step = '[[steps]]\nkind = "exact"\nsurvivor = "longest"\n'
+    found = rows(run(folder, step), "exact 2")
+    assert kept(found) == {"0", "2", "only", "3", "4"} & set(found)
+    assert (found["1"].reason, found["1"].survivor) == ("exact_duplicate", "0")
+    by_url = {
+        f"{number}": {"text": f"text {number}", "url": url}
+        for number, url in enumerate(("http://x.org/a", "https://www.x.org/a/", "http://x.org/b"))
+    }
+    built = run(write(tmp_path / "urls" / "in", by_url), '[[steps]]\nkind = "exact"\ncolumn = "digest.url"\n')
+    assert built.manifests["findings:duplicates"].rows == 2
+
+
+def test_texts_without_shingles_are_no_duplicates(tmp_path: Path) -> None:
+    texts = {"0": "word", "1": "word", "2": "one two three four", "3": "one two three four", "4": ""}
+    found = rows(run(write(tmp_path / "in", texts), minhash()))
+    assert kept(found) == set(found)
+
+
+def test_pairs_are_remembered_by_their_contents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other thresholds, rules, bands and addresses read no text for pairs that were compared before."""
+    asked: list[int] = []
+    original = MinHash.shingle_sets
+
+    def counted(self: MinHash, batch: TextBatch) -> Any:
+        asked.append(len(batch))
+        return original(self, batch)
+
+    monkeypatch.setattr(MinHash, "shingle_sets", counted)
+    texts = families(9, 60)
+    folder = write(tmp_path / "in", texts)
+    first = run(folder, minhash(verify="jaccard", similarity=0.7))
+    assert sum(asked) > 50
+    asked.clear()
+    second = run(folder, minhash(verify="jaccard", similarity=0.85))
+    assert sum(asked) < 60, "texts whose survivor went"
+    moved = write(tmp_path / "moved", {f"m{name}": text for name, text in texts.items()})
+    asked.clear()
+    third = run(moved, minhash(verify="jaccard", similarity=0.7))
+    assert sum(asked) < 120
+    fresh = run(folder, minhash(verify="jaccard", similarity=0.85), store="fresh")
+    assert fresh.corpus.content == second.corpus.content != first.corpus.content
+    assert third.manifests["findings:duplicates"].rows > 50
+
+
+@pytest.mark.parametrize("number", [200_000])
+def test_a_bucket_of_equal_signatures_is_walked_once(number: int) -> None:
+    """All in all bands: a quadratic step would take days."""
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.candidates import Arranged
+    from headrace.pipeline.dedup.resolving import Resolver, resolve_components
+
+    found = Found(np.tile(np.arange(number, dtype=np.uint64), 14), np.full(14, number, np.uint32))
+    everyone = np.arange(number)
+    signatures = np.broadcast_to(np.arange(112, dtype=np.uint64), (number, 112)).copy()
+    arranged = Arranged.of(found, everyone, everyone, 128)
+    resolved = Resolver(arranged, signatures, 0.7, 128, 0).by_estimate()
+    assert (resolved.survivors[0], set(resolved.survivors[1:].tolist()), resolved.num_crowded) == (-1, {0}, 0)
+    assert set(resolve_components(found, everyone, everyone, signatures).survivors[1:].tolist()) == {0}
+    random = np.random.default_rng(1).integers(0, 1 << 61, (number, 112), dtype=np.uint64)
+    unlike = Resolver(arranged, random, 0.7, 128, 0).by_estimate()
+    assert (unlike.survivors == -1).all()
+    assert unlike.num_crowded == number - 128
