@@ -7,20 +7,24 @@ here, with that reason.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import tee
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from headrace.filters.spans import apply_spans, merge_spans
+from headrace.filters.spans import Span, apply_spans, merge_spans
 from headrace.pipeline.schema import CORPUS, Ledger, Tally, Task
 from headrace.pipeline.split import split_key
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import TableWriter, read_batches, same_rows, table_writers
+from headrace.pipeline.tables import TableWriter, read_batches, rows_beside, same_rows, table_writers
 from headrace.pipeline.views import id_of_column, to_spans
 
 BATCH_ROWS = 512
+_PARENT = '"parent"'
 
 
 @dataclass
@@ -42,8 +46,17 @@ class _Account:
             edits=dict(sorted(self.edits.items())),
         )
 
-    def drop(self, reason: str, num_bytes: int) -> None:
-        self.dropped[reason] = self.dropped.get(reason, Tally()) + Tally(records=1, bytes=num_bytes)
+    def drop(self, reason: str, records: int, num_bytes: int) -> None:
+        if records:
+            self.dropped[reason] = self.dropped.get(reason, Tally()) + Tally(records=records, bytes=num_bytes)
+
+    def keep(self, records: int, num_bytes: int) -> None:
+        self.kept += Tally(records=records, bytes=num_bytes)
+
+    def edit(self, spans: Sequence[Span]) -> None:
+        for span in spans:
+            change = len((span.replacement or "").encode()) - (span.end - span.start)
+            self.edits[span.label] = self.edits.get(span.label, 0) + change
 
 
 @register
@@ -84,51 +97,84 @@ class Cut(Stage):
     def _batches(self, task: Task, store: Store, account: _Account) -> Iterator[pa.RecordBatch]:
         (documents,) = input_paths(task, store, "documents")
         (verdicts,) = input_paths(task, store, "verdicts")
-        verdict_rows = _aligned(verdicts, ["doc_id", "kept", "cluster", "cluster_size"])
-        span_rows = [
-            _aligned(path, ["doc_id", *columns])
-            for name in self.signal_ids()
-            for path in input_paths(task, store, f"signals:{name}")
-            if (columns := [c for c in self.edits if id_of_column(c) == name])
-        ]
-        for batch in read_batches(documents, batch_rows=BATCH_ROWS):
-            rows = []
-            for document in batch.to_pylist():
-                verdict = next(verdict_rows)
-                spans = [next(source) for source in span_rows]
-                for other in (verdict, *spans):
-                    same_rows([document["doc_id"]], [other["doc_id"]], verdicts)
-                rows += self._cut(document, verdict, spans, account)
-            yield pa.RecordBatch.from_pylist(rows, schema=CORPUS)
+        beside: Iterator[tuple[pa.RecordBatch, list[pa.RecordBatch]]] = (
+            (batch, []) for batch in read_batches(documents, batch_rows=BATCH_ROWS)
+        )
+        beside = _beside(beside, verdicts, ["doc_id", "kept", "cluster", "cluster_size"])
+        for name in self.signal_ids():
+            (path,) = input_paths(task, store, f"signals:{name}")
+            beside = _beside(beside, path, ["doc_id", *(c for c in self.edits if id_of_column(c) == name)])
+        for batch, (verdict, *spans) in beside:
+            kept = pc.fill_null(verdict.column("kept"), False)
+            sizes = batch.column("text_bytes")
+            account.drop("verdict", *_tally(sizes.filter(pc.invert(kept))))
+            documents_left = batch.filter(kept)
+            texts, edited = self._edited(documents_left, [table.filter(kept) for table in spans])
+            yield self._corpus_rows(documents_left, verdict.filter(kept), texts, edited, account)
 
-    def _cut(
+    def _edited(
+        self, batch: pa.RecordBatch, tables: Sequence[pa.RecordBatch]
+    ) -> tuple[pa.Array, Mapping[int, Sequence[Span]]]:
+        """Return the texts after their edits, and the edits of those that have any, by row."""
+        texts = batch.column("text")
+        columns = {column: table.column(column) for table in tables for column in table.schema.names}
+        spans = [columns[column] for column in self.edits]
+        rows: set[int] = set()
+        for column in spans:
+            rows.update(np.flatnonzero(pc.fill_null(pc.list_value_length(column), 0)).tolist())
+        edits = {
+            row: merge_spans([span for column in spans for span in to_spans(column[row].as_py())])
+            for row in sorted(rows)
+        }
+        changed = [apply_spans(texts[row].as_py(), spans_of_row) for row, spans_of_row in edits.items()]
+        where = np.arange(len(texts))
+        where[list(edits)] = len(texts) + np.arange(len(edits))
+        return pa.chunked_array([texts, pa.array(changed, pa.string())]).take(pa.array(where)).combine_chunks(), edits
+
+    def _corpus_rows(
         self,
-        document: dict[str, Any],
-        verdict: Mapping[str, Any],
-        spans: Sequence[Mapping[str, Any]],
+        batch: pa.RecordBatch,
+        verdict: pa.RecordBatch,
+        texts: pa.Array,
+        edits: Mapping[int, Sequence[Span]],
         account: _Account,
-    ) -> list[dict[str, Any]]:
-        """Return the corpus row of a document, or nothing where it is dropped."""
-        if not verdict["kept"]:
-            account.drop("verdict", document["text_bytes"])
-            return []
-        edits = merge_spans([span for row in spans for column in self.edits for span in to_spans(row.get(column))])
-        text = apply_spans(document["text"], edits)
-        if not text.strip():
-            account.drop("nothing_left", document["text_bytes"])
-            return []
-        account.kept += Tally(records=1, bytes=document["text_bytes"])
-        for span in edits:
-            change = len((span.replacement or "").encode()) - (span.end - span.start)
-            account.edits[span.label] = account.edits.get(span.label, 0) + change
-        num_bytes = len(text.encode())
-        account.output += Tally(records=1, bytes=num_bytes)
-        parent = json.loads(document["metadata"]).get("parent")
-        key = split_key(document["url"], parent, document["doc_id"])
-        cluster = {name: verdict[name] for name in ("cluster", "cluster_size")}
-        return [document | cluster | {"text": text, "text_bytes": num_bytes, "split_key": key}]
+    ) -> pa.RecordBatch:
+        """Return the rows of documents of which something is left, and account for all."""
+        left = pa.array([bool(text.strip()) for text in texts.to_pylist()], pa.bool_())
+        account.drop("nothing_left", *_tally(batch.column("text_bytes").filter(pc.invert(left))))
+        account.keep(*_tally(batch.column("text_bytes").filter(left)))
+        for row, spans in edits.items():
+            if left[row].as_py():
+                account.edit(spans)
+        batch, verdict, texts = batch.filter(left), verdict.filter(left), texts.filter(left)
+        sizes = pc.binary_length(texts).cast(pa.int64())
+        account.output += Tally(records=len(sizes), bytes=pc.sum(sizes).as_py() or 0)
+        made = {"text": texts, "text_bytes": sizes, "split_key": _split_keys(batch)}
+        made |= {name: verdict.column(name) for name in ("cluster", "cluster_size")}
+        columns = [made[name] if name in made else batch.column(name) for name in CORPUS.names]
+        return pa.RecordBatch.from_arrays(columns, schema=CORPUS)
 
 
-def _aligned(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    for batch in read_batches(path, columns):
-        yield from batch.to_pylist()
+def _split_keys(batch: pa.RecordBatch) -> pa.Array:
+    columns = (batch.column(name).to_pylist() for name in ("url", "metadata", "doc_id"))
+    keys = [
+        split_key(url, json.loads(metadata).get("parent") if _PARENT in metadata else None, doc_id)
+        for url, metadata, doc_id in zip(*columns, strict=True)
+    ]
+    return pa.array(keys, pa.string())
+
+
+def _tally(sizes: pa.Array) -> tuple[int, int]:
+    """Return how many there are, and their sum."""
+    return len(sizes), pc.sum(sizes).as_py() or 0
+
+
+def _beside(
+    batches: Iterator[tuple[pa.RecordBatch, list[pa.RecordBatch]]], path: Path, columns: list[str]
+) -> Iterator[tuple[pa.RecordBatch, list[pa.RecordBatch]]]:
+    """Yield each batch of documents with the tables beside it and the same rows of one more."""
+    first, second = tee(batches)
+    found = rows_beside(path, columns, (batch for batch, _ in first))
+    for (batch, tables), (_, table) in zip((pair for pair in second if pair[0].num_rows), found, strict=True):
+        same_rows(batch.column("doc_id"), table.column("doc_id"), path)
+        yield batch, [*tables, table]
