@@ -2,6 +2,7 @@
 
 import glob
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,3 +31,10 @@ def page_texts(pattern: str, number: int, copies: float = 0.0) -> list[str]:
                 page[int(random.integers(0, len(page)))] = words[int(random.integers(0, len(words)))]
         texts.append(" ".join(page))
     return texts
+
+
+def book_sentences(pattern: str) -> list[str]:
+    """Return the sentences of books that have 10 to 24 words."""
+    text = " ".join(book_words(pattern)).replace("\n", " ")
+    sentences = (sentence.split() for sentence in re.split(r"(?<=[.!?])\s+", text))
+    return [" ".join(words) for words in sentences if 10 <= len(words) <= 24]
