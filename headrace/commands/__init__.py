@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from headrace.commands.build import build, plan
 from headrace.commands.classifier import classifier_train
+from headrace.commands.clusters import clusters
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
@@ -27,6 +28,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "inspect": inspect,
         "why": why,
         "rules": rules,
+        "clusters": clusters,
         "diff": diff,
         "train": train,
         "trace": trace,
