@@ -22,6 +22,7 @@ from headrace.pipeline.recipe import (
     MEBIBYTE,
     BestStep,
     CutStep,
+    DecontaminateStep,
     ExactStep,
     MeasureStep,
     MinHashStep,
@@ -31,6 +32,13 @@ from headrace.pipeline.recipe import (
 )
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.buckets import Buckets
+from headrace.pipeline.stages.contamination import (
+    Contamination,
+    CountEvaluation,
+    FindEvaluation,
+    IndexEvaluation,
+    source_name,
+)
 from headrace.pipeline.stages.contract import Planning, RawFile, Stage
 from headrace.pipeline.stages.cut import Cut
 from headrace.pipeline.stages.distinct import Distinct
@@ -43,6 +51,7 @@ from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
 from headrace.pipeline.stored_models import pin_models
 from headrace.pipeline.tables import read_columns
+from headrace.pipeline.views import roles_of_columns
 from headrace.pipeline.vocabulary import Vocabulary
 
 SAMPLE_UNIT = 1 << 32
@@ -128,7 +137,7 @@ class _Walker:
             if not pattern:
                 raise InputError(f"source {source.name!r} has no files; give --source {source.name}=GLOB")
             files[source.name] = find_files(source.name, pattern, self.store)
-        return files | self._find_tokenizer()
+        return files | self._find_tokenizer() | self._find_evaluation_sets()
 
     def _find_tokenizer(self) -> dict[str, list[RawFile]]:
         """Return the tokenizer that the recipe gives, looked at before hours are spent on what it is to encode."""
@@ -170,6 +179,8 @@ class _Walker:
                     yield from self._one(f"rules {step.name or number}", "verdicts", Rules(rules=rules))
                 case ExactStep() | MinHashStep():
                     yield from self._duplicates(step, number)
+                case DecontaminateStep():
+                    yield from self._decontaminate(step, number)
                 case BestStep():
                     yield from self._best(step, number)
                 case CutStep():
@@ -231,14 +242,32 @@ class _Walker:
         yield from self._one(f"{label} buckets", "buckets", Buckets(partitions=partitions, suppressed=suppressed))
         yield from self._find(label, duplicates)
 
+    def _decontaminate(self, step: DecontaminateStep, number: int) -> Walk:
+        """Index the evaluation sets, look for their n-grams, count who has them, and write the side table."""
+        label = f"decontaminate {number}"
+        sets = tuple(one.model_dump(include={"name", "fields", "records", "id"}) for one in step.sets)
+        yield from self._one(f"{label} index", "index", IndexEvaluation(sets=sets, n=step.n, min_words=step.min_words))
+        yield from self._one(f"{label} matches", "matches", FindEvaluation(view=step.view))
+        yield from self._one(f"{label} counts", "counts", CountEvaluation())
+        stage = Contamination(signal=step.id, max_documents=step.max_documents)
+        yield from self._one(label, f"signals:{step.id}", stage)
+
+    def _find_evaluation_sets(self) -> dict[str, list[RawFile]]:
+        steps = (step for step in self.recipe.steps if isinstance(step, DecontaminateStep))
+        sets = [one for step in steps for one in step.sets]
+        return {source_name(one.name): find_files(source_name(one.name), one.path, self.store) for one in sets}
+
     def _rules_after(self, number: int) -> Generator[Sequence[Planned], Sequence[Manifest], tuple[Rule, ...]]:
-        """Return the rules of later steps, when all that they read is measured."""
+        """Return the rules of later steps, when all that they read is measured.
+
+        Those about what only a later step can find among the documents that are left are not asked beforehand.
+        """
         later = self.recipe.steps[number:]
         rules = tuple(rule for step in later if isinstance(step, RulesStep) for rule in step.composed())
         for step in later if rules else ():
             if isinstance(step, MeasureStep):
                 yield from self._measure(step)
-        return rules
+        return tuple(rule for rule in rules if roles_of_columns(rule.columns).keys() <= {*self.upstream})
 
     def _measure(self, step: MeasureStep) -> Walk:
         if step in self.measured:

@@ -7,8 +7,10 @@ come up at all, but leave the text as it is.
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-from headrace.filters.contract import SIGNALS, Signal
+from headrace.filters.contract import SIGNALS, Column
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.dedup.planning import SIGNATURE
@@ -17,6 +19,7 @@ from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import (
     BestStep,
     CutStep,
+    DecontaminateStep,
     ExactStep,
     MeasureStep,
     MinHashStep,
@@ -25,12 +28,28 @@ from headrace.pipeline.recipe import (
     SignalSpec,
 )
 from headrace.pipeline.schema import DOCUMENTS
+from headrace.pipeline.stages.contamination import COLUMNS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
 
 LISTED: Mapping[str, type] = {"int": int, "float": int, "bool": bool, "string": str}
 """What `in` lists for a column of each kind."""
 
-Measured = dict[str, Signal]
+
+class HasColumns(Protocol):
+    """What steps can name columns of."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Columns:
+    columns: tuple[Column, ...]
+
+
+Measured = dict[str, HasColumns]
 
 
 def check_steps(recipe: Recipe) -> None:
@@ -52,6 +71,8 @@ def check_steps(recipe: Recipe) -> None:
                     _check_rule(rule, measured)
             case ExactStep() | MinHashStep():
                 _check_duplicates(step, measured, [source.name for source in recipe.sources])
+            case DecontaminateStep():
+                _decontaminate(step, measured)
             case BestStep():
                 _require(step.column, measured, ("int", "float"), "the best are found among numbers")
             case CutStep():
@@ -70,6 +91,15 @@ def _measure(step: MeasureStep, measured: Measured, plugins: Mapping[str, str]) 
         signal = make_signal(spec.name, spec.options, plugins.get(spec.name, ""))
         signal.resources()  # asks for the model file, if it needs one
         measured[signal_id(spec.called, step.view)] = signal
+
+
+def _decontaminate(step: DecontaminateStep, measured: Measured) -> None:
+    """Add the columns of a step to those that later steps can name."""
+    if step.view != RAW:
+        span_column(step.view, _signal(step.view, measured).columns)
+    if step.id in measured or step.as_ in SIGNALS.all():
+        raise RecipeError(f"{step.id!r} is another signal; call what the step writes otherwise, by `as`")
+    measured[step.id] = _Columns(COLUMNS)
 
 
 def _check_set(name: str, measured: Measured) -> None:
@@ -148,7 +178,7 @@ def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) 
     return known[column]
 
 
-def _signal(name: str, measured: Measured) -> Signal:
+def _signal(name: str, measured: Measured) -> HasColumns:
     if name not in measured:
         signal, _, view = name.partition("@")
         where = f' with view = "{view}"' if view else ""

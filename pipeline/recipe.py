@@ -177,6 +177,49 @@ class BestStep(Section):
     reason: str = Field(default="not_among_the_best", min_length=1)
 
 
+class EvaluationSet(Section):
+    """An evaluation set: its name, the glob of its files, and which fields of its records are looked for.
+
+    `records` leads to the records of a JSON file that is no list, `id` is the field that names an item; see
+    `contamination.items`.
+    """
+
+    name: str = Field(pattern=NAME)
+    path: str
+    fields: list[str] = Field(default=["text"], min_length=1)
+    records: str = ""
+    id: str = ""
+
+
+class DecontaminateStep(Section):
+    """Measures how much of evaluation items documents hold, by n-grams of words; rules and `cut` read what it writes.
+
+    The columns begin with `as` and, on another view than `raw`, `@view`. An n-gram of more than `max_documents`
+    documents is common and has no weight. Items of fewer than `n` words, but `min_words` at least, are looked for
+    whole.
+    """
+
+    kind: Literal["decontaminate"]
+    sets: list[EvaluationSet] = Field(min_length=1)
+    as_: str = Field(default="contamination", alias="as", pattern=SIGNAL_NAME)
+    view: str = RAW
+    n: int = Field(default=13, ge=1, le=64)
+    min_words: int = Field(default=8, ge=1)
+    max_documents: int = Field(default=10, ge=1)
+
+    @property
+    def id(self) -> str:
+        """What columns begin with."""
+        return signal_id(self.as_, self.view)
+
+    @model_validator(mode="after")
+    def _one_of_each_name(self) -> Self:
+        names = [one.name for one in self.sets]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two evaluation sets share a name: {', '.join(sorted(names))}")
+        return self
+
+
 class CutStep(Section):
     """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
 
@@ -194,7 +237,8 @@ class TokenizeStep(Section):
 
 
 Step = Annotated[
-    MeasureStep | RulesStep | ExactStep | MinHashStep | BestStep | CutStep | TokenizeStep, Field(discriminator="kind")
+    MeasureStep | RulesStep | ExactStep | MinHashStep | DecontaminateStep | BestStep | CutStep | TokenizeStep,
+    Field(discriminator="kind"),
 ]
 
 

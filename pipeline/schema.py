@@ -135,6 +135,13 @@ STREAM_INDEX = pa.schema(
 PAIRS = pa.schema([("left", pa.string()), ("right", pa.string()), ("shared", pa.int64()), ("total", pa.int64())])
 """Contents that were compared by their shingles, the smaller one left: how many both have, how many one of them has."""
 
+MATCHES = pa.schema(
+    [("doc_id", pa.string()), ("text_bytes", pa.int64()), ("windows", pa.binary()), ("texts", pa.string())]
+)
+"""One row a document. `windows` are the n-grams of evaluation items that stand in it, each as three uint32 (number in
+the index, bytes `[start, end)` of the text), null where there are none; `texts` a JSON list of the items that it holds
+most of, with the first words that are the same."""
+
 THRESHOLDS = pa.schema(
     [("column", pa.string()), ("threshold", pa.float64()), ("documents", pa.int64()), ("reached", pa.int64())]
 )
@@ -146,6 +153,7 @@ TABLES: Mapping[str, pa.Schema] = {
     "verdicts": VERDICTS,
     "findings": FINDINGS,
     "pairs": PAIRS,
+    "matches": MATCHES,
     "thresholds": THRESHOLDS,
     "corpus": CORPUS,
     "tokens": TOKENS,

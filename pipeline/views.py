@@ -20,7 +20,7 @@ from headrace.filters.utf8 import Int64s, Utf8
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.registry import make_registered
 from headrace.pipeline.schema import SPANS
-from headrace.pipeline.tables import read_schema, same_rows, take_rows
+from headrace.pipeline.tables import read_batches, read_schema, rows_beside, same_rows, take_rows
 
 RAW = "raw"
 
@@ -80,7 +80,12 @@ def span_column(view: str, columns: Iterable[Column]) -> str:
 
 def side_table_schema(signal: Signal, name: str) -> pa.Schema:
     """Return the Arrow schema of the side table that a signal fills; `name` is the signal's id there."""
-    fields = [(f"{name}.{column.name}", ARROW_TYPES[column.kind]) for column in signal.columns]
+    return table_schema(name, signal.columns)
+
+
+def table_schema(name: str, columns: Iterable[Column]) -> pa.Schema:
+    """Return the Arrow schema of a side table with these columns, all of which are called after `name`."""
+    fields = [(f"{name}.{column.name}", ARROW_TYPES[column.kind]) for column in columns]
     return pa.schema([("doc_id", pa.string()), ("text_bytes", pa.int64()), *fields])
 
 
@@ -127,6 +132,14 @@ class Views:
             self.batch.forget_analyses()
         return [self._array(measured[column.name], column.kind) for column in signal.columns]
 
+    def to_source(self, row: int, starts: Int64s, ends: Int64s) -> tuple[Int64s, Int64s]:
+        """Return where ranges of a view begin and end in the extracted text; what was removed between is in them."""
+        if self._removals is None:
+            return starts, ends
+        ranges = [Span(start, end, "", None) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        moved = self._views[row].to_source(ranges)
+        return np.array([span.start for span in moved], np.int64), np.array([span.end for span in moved], np.int64)
+
     def _array(self, values: Sequence[Any], kind: str) -> pa.Array:
         if kind != "spans":
             return pa.array(values, ARROW_TYPES[kind], from_pandas=False)
@@ -140,6 +153,19 @@ class Views:
         if spans is None or self._removals is None:
             return None if spans is None else list(spans)
         return self._views[row].to_source(spans)
+
+
+def part_views(documents: Path, removals: Path | None, batch_rows: int) -> Iterator[tuple[pa.RecordBatch, Views]]:
+    """Yield all texts of a part, in batches with their `doc_id`, `url` and `text_bytes`; see `chosen_views`."""
+    batches = read_batches(documents, ["doc_id", "text", "url", "text_bytes"], batch_rows=batch_rows)
+    if removals is None:
+        for batch in batches:
+            yield batch, Views(batch.column("text"), batch.column("url"), None)
+        return
+    (column,) = (column.name for column in read_schema(removals) if column.type == SPANS)
+    for batch, beside in rows_beside(removals, ["doc_id", column], batches):
+        same_rows(batch.column("doc_id"), beside.column("doc_id"), removals)
+        yield batch, Views(batch.column("text"), batch.column("url"), beside.column(column))
 
 
 def chosen_views(documents: Path, removals: Path | None, rows: Int64s) -> Iterator[Views]:

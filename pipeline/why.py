@@ -244,7 +244,7 @@ class _Walk:
 
     def _steps(self, row: Mapping[str, Any], place: Place) -> Iterator[StepFate]:
         for step, manifest in self.steps:
-            if step.stage == "measure":
+            if manifest.table == "signals":
                 yield self._measured(step.label, manifest, row, place)
             elif step.stage == "adopt":
                 yield _decided(step, read_row(self.store.part_path(manifest, place.part), place.row))

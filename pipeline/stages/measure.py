@@ -13,12 +13,12 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.contract import Signal
 from headrace.filters.plugin_code import code_identity
-from headrace.pipeline.schema import SPANS, Ledger, Tally, Task
+from headrace.pipeline.schema import Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.stored_models import stored_stage, with_model
-from headrace.pipeline.tables import TableWriter, read_batches, read_schema, rows_beside, same_rows, table_writers
-from headrace.pipeline.views import RAW, Views, make_signal, side_table_schema, signal_id
+from headrace.pipeline.tables import TableWriter, table_writers
+from headrace.pipeline.views import RAW, Views, make_signal, part_views, side_table_schema, signal_id
 
 BATCH_ROWS = 512
 MODEL = "model"
@@ -111,16 +111,8 @@ def _opened(stage: Measure, task: Task, store: Store) -> Signal:
 
 def _views(task: Task, store: Store, view: str) -> Iterator[tuple[pa.RecordBatch, Views]]:
     (documents,) = input_paths(task, store, "documents")
-    batches = read_batches(documents, ["doc_id", "text", "url", "text_bytes"], batch_rows=BATCH_ROWS)
-    if view == RAW:
-        for batch in batches:
-            yield batch, Views(batch.column("text"), batch.column("url"), None)
-        return
-    (spans_path,) = input_paths(task, store, f"signals:{view}")
-    (column,) = (column.name for column in read_schema(spans_path) if column.type == SPANS)
-    for batch, spans in rows_beside(spans_path, ["doc_id", column], batches):
-        same_rows(batch.column("doc_id").to_pylist(), spans.column("doc_id").to_pylist(), spans_path)
-        yield batch, Views(batch.column("text"), batch.column("url"), spans.column(column))
+    removals = None if view == RAW else input_paths(task, store, f"signals:{view}")[0]
+    yield from part_views(documents, removals, BATCH_ROWS)
 
 
 def _side_batch(batch: pa.RecordBatch, views: Views, signal: Signal, schema: pa.Schema) -> pa.RecordBatch:

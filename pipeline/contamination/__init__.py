@@ -1,0 +1,1 @@
+"""Decontamination: which documents hold what evaluation sets ask, and where."""
