@@ -6,6 +6,7 @@ from types import MappingProxyType
 from headrace.commands.build import build, plan
 from headrace.commands.classifier import classifier_train
 from headrace.commands.clusters import clusters
+from headrace.commands.contamination import contamination
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
@@ -29,6 +30,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "why": why,
         "rules": rules,
         "clusters": clusters,
+        "contamination": contamination,
         "diff": diff,
         "train": train,
         "trace": trace,

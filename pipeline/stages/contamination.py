@@ -235,14 +235,14 @@ class Contamination(Stage):
     def run(self, task: Task, store: Store) -> Made:
         """Weigh what was found in one part."""
         paths = [input_paths(task, store, role)[0] for role in self.inputs()]
-        weigher = _Weigher.open(paths[0], paths[1], self.max_documents)
+        weigher = Weigher.open(paths[0], paths[1], self.max_documents)
         schema, tallies = table_schema(self.signal, COLUMNS), [Tally()]
         batches = self._batches(weigher, paths[2], schema, tallies)
         file = write_table(store.new_file(task, self.table), schema, batches, {"task": task.key})
         return Made({self.table: file}, Ledger(input=tallies[0], kept=tallies[0], output=tallies[0]))
 
     def _batches(
-        self, weigher: "_Weigher", path: Path, schema: pa.Schema, tallies: list[Tally]
+        self, weigher: "Weigher", path: Path, schema: pa.Schema, tallies: list[Tally]
     ) -> Iterator[pa.RecordBatch]:
         for batch in read_batches(path, batch_rows=4096):
             tallies[0] += Tally(records=batch.num_rows, bytes=pc.sum(batch.column("text_bytes")).as_py() or 0)
@@ -258,14 +258,15 @@ _NOTHING: dict[str, Any] = {"spans": [], "num_ngrams": 0, "rare_ngrams": 0, "ite
 
 
 @dataclass(frozen=True)
-class _Weigher:
+class Weigher:
     """The index with the weight of each n-gram, 0 for those that are common."""
 
     index: EvaluationIndex
     weights: Int64s
 
     @classmethod
-    def open(cls, index: Path, counts: Path, max_documents: int) -> "_Weigher":
+    def open(cls, index: Path, counts: Path, max_documents: int) -> "Weigher":
+        """Read an index and how many documents have each of its n-grams."""
         documents = np.fromfile(counts, "<i8")
         return cls(EvaluationIndex.open(index), np.where(documents > max_documents, 0, ONE // np.maximum(documents, 1)))
 
