@@ -76,3 +76,8 @@ def test_each_word_stands_once_in_its_list() -> None:
     for label, listed in stop_word_lists().items():
         assert len(set(listed)) == len(listed) >= 8, label
         assert all(word == word.strip() and word for word in listed)
+
+
+def test_a_language_has_one_column() -> None:
+    with pytest.raises(ValueError, match="'deu_Latn' is named twice"):
+        StopWords(languages=("deu_Latn", "fra_Latn", "deu_Latn"))

@@ -40,8 +40,11 @@ class StopWords:
     words: Words = "english"
 
     def __post_init__(self) -> None:
-        """Raise ValueError where there is no list for a language."""
+        """Raise ValueError where there is no list for a language, or one is named twice."""
         known = stop_word_lists()
+        twice = sorted({language for language in self.languages if self.languages.count(language) > 1})
+        if twice:
+            raise ValueError(f"languages: {twice[0]!r} is named twice; each has one column")
         for language in self.languages:
             if language not in known:
                 raise ValueError(f"languages: there are no stop words of {language!r}; there are {', '.join(known)}")
