@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headrace.filters.rules import Rule
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
-from headrace.pipeline.dedup.planning import duplicate_stages, measure_stages
+from headrace.pipeline.dedup.planning import duplicate_stages, earlier_stage, find_indexes, measure_stages
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.fitting import check_steps
@@ -237,6 +237,9 @@ class _Walker:
         suppressed = "findings:suppress" in self.upstream
         bands, duplicates = duplicate_stages(step, self.recipe, rules=rules, suppressed=suppressed)
         yield from self._one(f"{label} bands", "bands", bands)
+        if step.against:
+            self.upstream |= find_indexes(step, bands, self.recipe, self.store)
+            yield from self._one(f"{label} earlier", "verdicts", earlier_stage(step, bands, duplicates))
         task_bytes = self.recipe.sharding.task_mebibytes * MEBIBYTE
         partitions = Buckets.num_partitions(Planning(self.store, self.upstream), task_bytes)
         yield from self._one(f"{label} buckets", "buckets", Buckets(partitions=partitions, suppressed=suppressed))

@@ -16,6 +16,9 @@ from headrace.pipeline.schema import Manifest, Upstream
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.views import RAW, signal_id
 
+DECIDING_BY = ("rules", "threshold", "duplicates", "earlier")
+"""Stages whose config says how documents are decided on."""
+
 
 @dataclass(frozen=True)
 class NamedBuild:
@@ -27,7 +30,7 @@ class NamedBuild:
 
     def decisions(self) -> list[Any]:
         """Return what its steps decide by: two builds can differ in it and yet make the same artifact."""
-        return [(step.name, step.config) for step in self.chain if step.stage in ("rules", "threshold", "duplicates")]
+        return [(step.name, step.config) for step in self.chain if step.stage in DECIDING_BY]
 
 
 def builds_of(manifest: Manifest, store: Store, lock: Path | None = None) -> list[NamedBuild]:

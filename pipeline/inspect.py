@@ -24,7 +24,7 @@ TEXT_START = 300
 """Characters of a text that are shown."""
 
 NOTHING_LEFT = "nothing_left"
-DECIDING = ("adopt", "rules")
+DECIDING = ("adopt", "earlier", "rules")
 
 
 @dataclass(frozen=True)

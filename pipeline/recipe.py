@@ -106,11 +106,13 @@ class RulesStep(Section):
 class DuplicatesStep(Section):
     """What steps that drop duplicates share: among which documents they are looked for, and which survives.
 
-    `scope` are columns: documents of other values in them are never compared. `survivor` is the policy, `by` the column
+    `scope` are columns: documents of other values in them are never compared. `against` are names of indexes of earlier
+    corpora: what those hold is dropped before. `survivor` is the policy, `by` the column
     of `highest` and `lowest`; documents of an earlier source of `prefer` survive those of later and of other ones.
     """
 
     scope: list[str] = []
+    against: list[str] = []
     survivor: Policy = "first"
     by: str | None = None
     prefer: list[str] = []

@@ -104,6 +104,9 @@ class _Walk:
             if manifest.stage == "adopt":
                 self._adopt(manifest, first)
                 continue
+            if manifest.stage == "earlier":
+                self._earlier(manifest)
+                continue
             if best_label(manifest) and (self.came is not None or first in self.shares):
                 self.rules[first] = self._refind(manifest, self.rules[first], self.shares.get(first))
             own = self.rules[first : first + len(manifest.config["rules"])]
@@ -121,6 +124,14 @@ class _Walk:
         rules = self._rules_after(verdicts, stage, first)
         if self.came is not None or [rule.as_config() for rule in rules] != list(stage.rules):
             self.came = self._unless_same(verdicts, self._without_duplicates(verdicts, rules))
+
+    def _earlier(self, verdicts: Manifest) -> None:
+        """Refuse where other documents come to the step than those that it compared with an index."""
+        if self.came is not None:
+            raise InputError(
+                f"{verdicts.name}: a later step `best` depends on which documents an earlier corpus has, which only a "
+                "build can tell of documents that the changed rules keep"
+            )
 
     def _finds_duplicates(self, verdicts: Manifest) -> bool:
         return any(item.role == f"findings:{Duplicates.name}" for item in verdicts.inputs)

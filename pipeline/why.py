@@ -246,7 +246,7 @@ class _Walk:
         for step, manifest in self.steps:
             if manifest.table == "signals":
                 yield self._measured(step.label, manifest, row, place)
-            elif step.stage == "adopt":
+            elif step.stage in ("adopt", "earlier"):
                 yield _decided(step, read_row(self.store.part_path(manifest, place.part), place.row))
             elif step.stage == "rules":
                 yield self._judged(step, manifest, place)

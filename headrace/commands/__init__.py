@@ -10,6 +10,7 @@ from headrace.commands.contamination import contamination
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
+from headrace.commands.index import index
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
 from headrace.commands.recipes import recipes
@@ -31,6 +32,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "rules": rules,
         "clusters": clusters,
         "contamination": contamination,
+        "index": index,
         "diff": diff,
         "train": train,
         "trace": trace,

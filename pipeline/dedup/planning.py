@@ -1,14 +1,24 @@
 """From a recipe's step to the stages that find its duplicates."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from headrace.filters.rules import Rule
+from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.hashing import canonical_json
+from headrace.pipeline.names import find_named
 from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import DuplicatesStep, ExactStep, MeasureStep, MinHashStep, Recipe, SignalSpec
+from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.bands import Bands
+from headrace.pipeline.stages.corpus_index import IndexKeys
 from headrace.pipeline.stages.duplicates import Duplicates
+from headrace.pipeline.stages.earlier import Earlier
 from headrace.pipeline.stages.measure import Measure
+from headrace.pipeline.store import MANIFEST, Store
+from headrace.pipeline.views import id_of_column
 
 SIGNATURE = "signature"
 _DIGEST_HASHES = 2  # of 64 bits
@@ -57,6 +67,50 @@ def duplicate_stages(
         **how,
     )
     return bands, duplicates
+
+
+def earlier_stage(step: ExactStep | MinHashStep, bands: Bands, duplicates: Duplicates) -> Earlier:
+    """Return the stage that compares documents with the indexes that a step names."""
+    return Earlier(
+        column=bands.column,
+        num_hashes=bands.bands * bands.rows,
+        bits=bands.bits,
+        against=tuple(step.against),
+        reason=duplicates.reason,
+        similarity=duplicates.similarity,
+        most=duplicates.most,
+    )
+
+
+def measured_as(stage: Measure) -> dict[str, Any]:
+    """Return what decides the hashes that a stage measures: the signal with its options, and versions; no view."""
+    signal: Any = stage.make()
+    options = {field.name: getattr(signal, field.name) for field in fields(signal)}
+    return {"signal": stage.signal, "options": json.loads(canonical_json(options)), "resources": stage.resources()}
+
+
+def find_indexes(step: ExactStep | MinHashStep, bands: Bands, recipe: Recipe, store: Store) -> dict[str, Manifest]:
+    """Return the artifacts of the indexes that a step names, by the roles that stages read them in.
+
+    Raises:
+        RecipeError: the store has no such index, or one was made of other hashes or bands.
+        StoreError, IntegrityError: the artifact is gone or damaged.
+    """
+    found: dict[str, Manifest] = {}
+    measured = measure_stage(recipe, id_of_column(bands.column))
+    for name in step.against:
+        index = find_named(IndexKeys.name, name, store)
+        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, **measured_as(measured)}
+        theirs = {key: index.config[key] for key in ("bands", "rows", "bits")} | index.config["measured"]
+        if theirs != made:
+            raise RecipeError(
+                f"the index {name!r} cannot be compared with this step: it was made with {canonical_json(theirs)}, "
+                f"the step has {canonical_json(made)}; make both with the same, or make the index anew"
+            )
+        documents = next(item for item in index.inputs if item.role == "indexed")
+        found[f"index:{name}"] = index
+        found[f"indexed:{name}"] = Manifest.load(store.artifact_folder(documents.stage, documents.key) / MANIFEST)
+    return found
 
 
 def exact_bands(step: ExactStep) -> Bands:

@@ -23,8 +23,8 @@ from headrace.pipeline.tables import read_aligned, read_columns, same_rows, writ
 from headrace.pipeline.views import roles_of_columns
 
 
-class _Verdicts(Stage):
-    """What both kinds of judging share: start from the earlier verdicts, end with a table and its ledger."""
+class Verdicts(Stage):
+    """What all kinds of judging share: start from the earlier verdicts, end with a table and its ledger."""
 
     version: ClassVar[int] = 2
     table: ClassVar[str] = "verdicts"
@@ -42,7 +42,7 @@ class _Verdicts(Stage):
 
 
 @register
-class Rules(_Verdicts):
+class Rules(Verdicts):
     """Drops each document that fails a rule; the first in the recipe's order is its reason, all of them are noted."""
 
     name: ClassVar[str] = "rules"
@@ -93,7 +93,7 @@ def _numbers_of(failed: np.ndarray[Any, Any], judged: np.ndarray[Any, Any]) -> p
 
 
 @register
-class Adopt(_Verdicts):
+class Adopt(Verdicts):
     """Turns what a global stage found into the verdicts of one part."""
 
     name: ClassVar[str] = "adopt"
@@ -125,20 +125,24 @@ class Adopt(_Verdicts):
         dropped = found.column("reason").is_valid()
         kept = pc.if_else(dropped, False, verdicts.column("kept").take(rows))
         columns = {name: found.column(name) for name in ("reason", "evidence", "survivor", "cluster", "cluster_size")}
-        return _replace(
-            verdicts,
-            **{
-                name: _overlay(verdicts.column(name), rows, values)
-                for name, values in {"kept": kept, **columns}.items()
-            },
-        )
+        return overlay(verdicts, rows, kept=kept, **columns)
 
 
-def _overlay(column: pa.ChunkedArray, rows: np.ndarray[Any, Any], values: pa.ChunkedArray) -> pa.ChunkedArray:
+def overlay(verdicts: pa.Table, rows: np.ndarray[Any, Any], **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return verdicts with other values of some columns at some rows."""
+    return _replace(
+        verdicts, **{name: _overlay(verdicts.column(name), rows, values) for name, values in columns.items()}
+    )
+
+
+def _overlay(
+    column: pa.ChunkedArray, rows: np.ndarray[Any, Any], values: pa.Array | pa.ChunkedArray
+) -> pa.ChunkedArray:
     """Return a column with other values at some rows."""
     where = np.arange(len(column))
     where[rows] = len(column) + np.arange(len(rows))
-    return pa.chunked_array([*column.chunks, *values.chunks], column.type).take(pa.array(where))
+    added = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+    return pa.chunked_array([*column.chunks, *added], column.type).take(pa.array(where))
 
 
 def _replace(table: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
