@@ -11,7 +11,13 @@ from pathlib import Path
 
 from headrace.filters.rules import Rule
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
-from headrace.pipeline.dedup.planning import duplicate_stages, earlier_stage, find_indexes, measure_stages
+from headrace.pipeline.dedup.planning import (
+    duplicate_stages,
+    earlier_stage,
+    find_indexes,
+    measure_stages,
+    repeat_stages,
+)
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.fitting import check_steps
@@ -24,10 +30,12 @@ from headrace.pipeline.recipe import (
     CutStep,
     DecontaminateStep,
     ExactStep,
+    LinesStep,
     MeasureStep,
     MinHashStep,
     Recipe,
     RulesStep,
+    SubstringsStep,
     TokenizeStep,
 )
 from headrace.pipeline.schema import Manifest
@@ -45,6 +53,7 @@ from headrace.pipeline.stages.distinct import Distinct
 from headrace.pipeline.stages.judge import Adopt, Rules
 from headrace.pipeline.stages.measure import MODEL, Measure
 from headrace.pipeline.stages.read import Read, SourceConfig
+from headrace.pipeline.stages.repeats import FindRepeats
 from headrace.pipeline.stages.threshold import Threshold, threshold_rule
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
@@ -181,6 +190,8 @@ class _Walker:
                     yield from self._duplicates(step, number)
                 case DecontaminateStep():
                     yield from self._decontaminate(step, number)
+                case SubstringsStep() | LinesStep():
+                    yield from self._repeats(step, number)
                 case BestStep():
                     yield from self._best(step, number)
                 case CutStep():
@@ -254,6 +265,16 @@ class _Walker:
         yield from self._one(f"{label} counts", "counts", CountEvaluation())
         stage = Contamination(signal=step.id, max_documents=step.max_documents)
         yield from self._one(label, f"signals:{step.id}", stage)
+
+    def _repeats(self, step: SubstringsStep | LinesStep, number: int) -> Walk:
+        """Hash the units of all texts, find those that occur again, and write the side table with their spans."""
+        label = f"{step.kind} {number}"
+        units, marked = repeat_stages(step)
+        yield from self._one(f"{label} units", "units", units)
+        task_bytes = self.recipe.sharding.task_mebibytes * MEBIBYTE
+        partitions = FindRepeats.num_partitions(Planning(self.store, self.upstream), task_bytes)
+        yield from self._one(f"{label} repeats", "repeats", FindRepeats(keep=step.keep, partitions=partitions))
+        yield from self._one(label, f"signals:{step.id}", marked)
 
     def _find_evaluation_sets(self) -> dict[str, list[RawFile]]:
         steps = (step for step in self.recipe.steps if isinstance(step, DecontaminateStep))

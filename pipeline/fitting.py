@@ -21,14 +21,17 @@ from headrace.pipeline.recipe import (
     CutStep,
     DecontaminateStep,
     ExactStep,
+    LinesStep,
     MeasureStep,
     MinHashStep,
     Recipe,
     RulesStep,
     SignalSpec,
+    SubstringsStep,
 )
 from headrace.pipeline.schema import DOCUMENTS
 from headrace.pipeline.stages.contamination import COLUMNS
+from headrace.pipeline.stages.repeats import COLUMNS as REPEAT_COLUMNS
 from headrace.pipeline.views import RAW, id_of_column, make_signal, signal_id, span_column
 
 LISTED: Mapping[str, type] = {"int": int, "float": int, "bool": bool, "string": str}
@@ -72,7 +75,9 @@ def check_steps(recipe: Recipe) -> None:
             case ExactStep() | MinHashStep():
                 _check_duplicates(step, measured, [source.name for source in recipe.sources])
             case DecontaminateStep():
-                _decontaminate(step, measured)
+                _add_columns(step, COLUMNS, measured)
+            case SubstringsStep() | LinesStep():
+                _add_columns(step, REPEAT_COLUMNS, measured)
             case BestStep():
                 _require(step.column, measured, ("int", "float"), "the best are found among numbers")
             case CutStep():
@@ -93,13 +98,15 @@ def _measure(step: MeasureStep, measured: Measured, plugins: Mapping[str, str]) 
         measured[signal_id(spec.called, step.view)] = signal
 
 
-def _decontaminate(step: DecontaminateStep, measured: Measured) -> None:
+def _add_columns(
+    step: DecontaminateStep | SubstringsStep | LinesStep, columns: tuple[Column, ...], measured: Measured
+) -> None:
     """Add the columns of a step to those that later steps can name."""
     if step.view != RAW:
         span_column(step.view, _signal(step.view, measured).columns)
     if step.id in measured or step.as_ in SIGNALS.all():
         raise RecipeError(f"{step.id!r} is another signal; call what the step writes otherwise, by `as`")
-    measured[step.id] = _Columns(COLUMNS)
+    measured[step.id] = _Columns(columns)
 
 
 def _check_set(name: str, measured: Measured) -> None:

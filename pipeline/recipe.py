@@ -222,6 +222,43 @@ class DecontaminateStep(Section):
         return self
 
 
+class RepeatsStep(Section):
+    """What steps that look for repeated text share: what is called how, on which view, and whether the first stays.
+
+    They write a side table, whose columns begin with `as`; rules and `cut` read it.
+    """
+
+    as_: str | None = Field(default=None, alias="as", pattern=SIGNAL_NAME)
+    view: str = RAW
+    keep: Literal["first", "none"] = "first"
+
+    kind: str
+
+    @property
+    def id(self) -> str:
+        """What columns begin with."""
+        return signal_id(self.as_ or self.kind, self.view)
+
+
+class SubstringsStep(RepeatsStep):
+    """Finds every run of at least `words` words that occurs elsewhere in the corpus."""
+
+    kind: Literal["substrings"]
+    words: int = Field(default=50, ge=2, le=10_000)
+
+
+class LinesStep(RepeatsStep):
+    """Finds lines, or paragraphs, that occur elsewhere: in the corpus, or in their part of it alone.
+
+    Those of fewer than `min_characters` are left alone, counted as they are compared.
+    """
+
+    kind: Literal["lines"]
+    unit: Literal["line", "paragraph"] = "line"
+    scope: Literal["global", "part"] = "global"
+    min_characters: int = Field(default=1, ge=1)
+
+
 class CutStep(Section):
     """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
 
@@ -239,7 +276,16 @@ class TokenizeStep(Section):
 
 
 Step = Annotated[
-    MeasureStep | RulesStep | ExactStep | MinHashStep | DecontaminateStep | BestStep | CutStep | TokenizeStep,
+    MeasureStep
+    | RulesStep
+    | ExactStep
+    | MinHashStep
+    | DecontaminateStep
+    | SubstringsStep
+    | LinesStep
+    | BestStep
+    | CutStep
+    | TokenizeStep,
     Field(discriminator="kind"),
 ]
 

@@ -10,13 +10,23 @@ from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.names import find_named
 from headrace.pipeline.plugins import plugin_signals
-from headrace.pipeline.recipe import DuplicatesStep, ExactStep, MeasureStep, MinHashStep, Recipe, SignalSpec
+from headrace.pipeline.recipe import (
+    DuplicatesStep,
+    ExactStep,
+    LinesStep,
+    MeasureStep,
+    MinHashStep,
+    Recipe,
+    SignalSpec,
+    SubstringsStep,
+)
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.bands import Bands
 from headrace.pipeline.stages.corpus_index import IndexKeys
 from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.stages.earlier import Earlier
 from headrace.pipeline.stages.measure import Measure
+from headrace.pipeline.stages.repeats import HashUnits, MarkRepeats
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.views import id_of_column
 
@@ -111,6 +121,15 @@ def find_indexes(step: ExactStep | MinHashStep, bands: Bands, recipe: Recipe, st
         found[f"index:{name}"] = index
         found[f"indexed:{name}"] = Manifest.load(store.artifact_folder(documents.stage, documents.key) / MANIFEST)
     return found
+
+
+def repeat_stages(step: SubstringsStep | LinesStep) -> tuple[HashUnits, MarkRepeats]:
+    """Return the first and the last stage of a step that looks for repeated text."""
+    if isinstance(step, SubstringsStep):
+        units: dict[str, Any] = {"unit": "window", "words": step.words, "view": step.view}
+        return HashUnits(**units), MarkRepeats(signal=step.id, **units)
+    lines: dict[str, Any] = {"unit": step.unit, "least": step.min_characters, "view": step.view}
+    return HashUnits(per_part=step.scope == "part", **lines), MarkRepeats(signal=step.id, **lines)
 
 
 def exact_bands(step: ExactStep) -> Bands:
