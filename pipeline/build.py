@@ -11,7 +11,9 @@ from pathlib import Path
 
 from headrace.filters.rules import Rule
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
+from headrace.pipeline.dedup.membership import SUPPRESSIONS
 from headrace.pipeline.dedup.planning import (
+    bloom_stages,
     duplicate_stages,
     earlier_stage,
     find_indexes,
@@ -27,6 +29,7 @@ from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import (
     MEBIBYTE,
     BestStep,
+    BloomStep,
     CutStep,
     DecontaminateStep,
     ExactStep,
@@ -54,11 +57,13 @@ from headrace.pipeline.stages.judge import Adopt, Rules
 from headrace.pipeline.stages.measure import MODEL, Measure
 from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.stages.repeats import FindRepeats
+from headrace.pipeline.stages.suppress import Suppress
 from headrace.pipeline.stages.threshold import Threshold, threshold_rule
 from headrace.pipeline.stages.tokenize import Encode, Shuffle
 from headrace.pipeline.stages.tokenizer import GivenTokenizer, TrainTokenizer
 from headrace.pipeline.store import Store, replace, writing
 from headrace.pipeline.stored_models import pin_models
+from headrace.pipeline.suppressions import as_config
 from headrace.pipeline.tables import read_columns
 from headrace.pipeline.views import roles_of_columns
 from headrace.pipeline.vocabulary import Vocabulary
@@ -179,6 +184,8 @@ class _Walker:
         """Yield what can be made next; expects the manifests to be sent back."""
         yield from self._read()
         yield from self._find("distinct", Distinct(limit=self.options.limit))
+        if entries := as_config(self.store):
+            yield from self._find("suppress", Suppress(entries=entries))
         for number, step in enumerate(self.recipe.steps, 1):
             match step:
                 case MeasureStep():
@@ -192,6 +199,10 @@ class _Walker:
                     yield from self._decontaminate(step, number)
                 case SubstringsStep() | LinesStep():
                     yield from self._repeats(step, number)
+                case BloomStep():
+                    found, marked = bloom_stages(step)
+                    yield from self._one(f"bloom {number} repeats", "repeats", found)
+                    yield from self._one(f"bloom {number}", f"signals:{step.id}", marked)
                 case BestStep():
                     yield from self._best(step, number)
                 case CutStep():
@@ -245,7 +256,7 @@ class _Walker:
         """Find duplicates: band keys of each part, buckets of each range of keys, survivors, and then verdicts."""
         label = f"{step.kind} {number}"
         rules = yield from self._rules_after(number)
-        suppressed = "findings:suppress" in self.upstream
+        suppressed = SUPPRESSIONS in self.upstream
         bands, duplicates = duplicate_stages(step, self.recipe, rules=rules, suppressed=suppressed)
         yield from self._one(f"{label} bands", "bands", bands)
         if step.against:

@@ -18,6 +18,7 @@ from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import (
     BestStep,
+    BloomStep,
     CutStep,
     DecontaminateStep,
     ExactStep,
@@ -76,7 +77,7 @@ def check_steps(recipe: Recipe) -> None:
                 _check_duplicates(step, measured, [source.name for source in recipe.sources])
             case DecontaminateStep():
                 _add_columns(step, COLUMNS, measured)
-            case SubstringsStep() | LinesStep():
+            case SubstringsStep() | LinesStep() | BloomStep():
                 _add_columns(step, REPEAT_COLUMNS, measured)
             case BestStep():
                 _require(step.column, measured, ("int", "float"), "the best are found among numbers")
@@ -99,7 +100,7 @@ def _measure(step: MeasureStep, measured: Measured, plugins: Mapping[str, str]) 
 
 
 def _add_columns(
-    step: DecontaminateStep | SubstringsStep | LinesStep, columns: tuple[Column, ...], measured: Measured
+    step: DecontaminateStep | SubstringsStep | LinesStep | BloomStep, columns: tuple[Column, ...], measured: Measured
 ) -> None:
     """Add the columns of a step to those that later steps can name."""
     if step.view != RAW:

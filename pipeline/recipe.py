@@ -259,6 +259,18 @@ class LinesStep(RepeatsStep):
     min_characters: int = Field(default=1, ge=1)
 
 
+class BloomStep(RepeatsStep):
+    """Finds paragraphs, or lines, most of whose n-grams were said before, by a Bloom filter; see `stages.bloom`."""
+
+    kind: Literal["bloom"]
+    unit: Literal["line", "paragraph"] = "paragraph"
+    n: int = Field(default=20, ge=1)
+    threshold: float = Field(default=0.8, gt=0, le=1)
+    expected: int = Field(default=100_000_000, ge=1)
+    false_positives: float = Field(default=0.01, gt=0, lt=1)
+    keep: Literal["first"] = "first"
+
+
 class CutStep(Section):
     """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
 
@@ -283,6 +295,7 @@ Step = Annotated[
     | DecontaminateStep
     | SubstringsStep
     | LinesStep
+    | BloomStep
     | BestStep
     | CutStep
     | TokenizeStep,

@@ -33,6 +33,7 @@ from headrace.pipeline.schema import (
     Upstream,
 )
 from headrace.pipeline.store import COMMIT, MANIFEST, Store
+from headrace.pipeline.suppressions import FOLDER, Suppression
 from headrace.pipeline.tables import read_schema
 
 LOCK_SUFFIX = ".lock.toml"
@@ -160,6 +161,8 @@ class _Verifier:
             self.check_artifact(path.parent)
         for path in sorted(root.glob("names/*/[!.]*.json")):
             self.check_name(path)
+        for path in sorted(root.glob(f"{FOLDER}/[!.]*.json")):
+            self.check_suppression(path)
         for path in sorted(root.glob(f"locks/*{LOCK_SUFFIX}")):
             self.check_lock(path)
         unknown = (path for path in root.rglob("*") if not path.is_dir() and path not in self.covered)
@@ -298,6 +301,12 @@ class _Verifier:
         made = self.check_artifact(self.store.artifact_folder(known.stage, known.key))
         if made is not None and made.content != known.content:
             self.found(path, f"the artifact has the content id {made.content}", "content")
+
+    def check_suppression(self, path: Path) -> None:
+        """Check a record of what was taken down, and that it has the name that goes with it."""
+        known = self.check_record(Suppression, path)
+        if known is not None and f"{known.name}.json" != path.name:
+            self.found(path, f"the record is {known.name!r}, which has another place", "digest")
 
     def check_lock(self, path: Path) -> None:
         """Check a lock's seal, and every artifact that it names."""

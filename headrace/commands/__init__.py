@@ -16,6 +16,7 @@ from headrace.commands.models import models
 from headrace.commands.recipes import recipes
 from headrace.commands.rules import rules
 from headrace.commands.signals import signals
+from headrace.commands.suppress import suppress_add, suppress_check, suppress_list, suppress_remove
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
 from headrace.commands.why import why
@@ -40,9 +41,15 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "signals": signals,
         "models": models,
         "classifier train": classifier_train,
+        "suppress add": suppress_add,
+        "suppress list": suppress_list,
+        "suppress remove": suppress_remove,
+        "suppress check": suppress_check,
         "demo": demo,
     }
 )
 
-GROUPS: Mapping[str, str] = MappingProxyType({"classifier": "Learn to tell texts apart."})
+GROUPS: Mapping[str, str] = MappingProxyType(
+    {"classifier": "Learn to tell texts apart.", "suppress": "Take documents down for good."}
+)
 """What `--help` says of each group."""

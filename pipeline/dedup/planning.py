@@ -11,6 +11,7 @@ from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.names import find_named
 from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import (
+    BloomStep,
     DuplicatesStep,
     ExactStep,
     LinesStep,
@@ -22,6 +23,7 @@ from headrace.pipeline.recipe import (
 )
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.bands import Bands
+from headrace.pipeline.stages.bloom import BloomRepeats
 from headrace.pipeline.stages.corpus_index import IndexKeys
 from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.stages.earlier import Earlier
@@ -130,6 +132,12 @@ def repeat_stages(step: SubstringsStep | LinesStep) -> tuple[HashUnits, MarkRepe
         return HashUnits(**units), MarkRepeats(signal=step.id, **units)
     lines: dict[str, Any] = {"unit": step.unit, "least": step.min_characters, "view": step.view}
     return HashUnits(per_part=step.scope == "part", **lines), MarkRepeats(signal=step.id, **lines)
+
+
+def bloom_stages(step: BloomStep) -> tuple[BloomRepeats, MarkRepeats]:
+    """Return both stages of a step that finds passages by a Bloom filter."""
+    options = step.model_dump(include={"unit", "n", "threshold", "expected", "false_positives", "view"})
+    return BloomRepeats(**options), MarkRepeats(signal=step.id, unit=step.unit, view=step.view)
 
 
 def exact_bands(step: ExactStep) -> Bands:

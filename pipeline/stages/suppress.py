@@ -1,0 +1,79 @@
+"""Suppress: the documents that were taken down, by what the store's suppressions name (`pipeline.suppressions`)."""
+
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.filters.urls import canonical_url, split_url
+from headrace.pipeline.dedup.membership import SUPPRESSED
+from headrace.pipeline.hashing import canonical_json
+from headrace.pipeline.schema import FINDINGS, Ledger, Tally, Task
+from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
+from headrace.pipeline.store import Store
+from headrace.pipeline.suppressions import text_digest
+from headrace.pipeline.tables import read_batches, write_table
+
+BATCH_ROWS = 4096
+_EVERY_ROW = ["doc_id", "url", "text_bytes"]
+
+
+@register
+class Suppress(Stage):
+    """Finds the documents that `entries` name: of each what it is about, its value and the reason."""
+
+    name: ClassVar[str] = "suppress"
+    version: ClassVar[int] = 1
+    table: ClassVar[str] = "findings"
+
+    entries: tuple[dict[str, str], ...]
+
+    def inputs(self) -> tuple[str, ...]:
+        """Return the documents."""
+        return ("documents",)
+
+    def plan(self, planning: Planning) -> list[Task]:
+        """Return the one task, over all parts in order."""
+        return [self.task(planning.part_inputs("documents"))]
+
+    def run(self, task: Task, store: Store) -> Made:
+        """Look at every document's id and URL, and at its text where a text is named."""
+        tallies = [Tally()]
+        paths = input_paths(task, store, "documents")
+        file = write_table(
+            store.new_file(task, self.table), FINDINGS, self._batches(paths, tallies), {"task": task.key}
+        )
+        return Made({self.table: file}, Ledger(input=tallies[0], kept=tallies[0]))
+
+    def _batches(self, paths: list[Path], tallies: list[Tally]) -> Iterator[pa.RecordBatch]:
+        columns = [*_EVERY_ROW, *(["text"] if any(one["what"] == "text" for one in self.entries) else [])]
+        for path in paths:
+            for batch in read_batches(path, columns, batch_rows=BATCH_ROWS):
+                found = [
+                    dict.fromkeys(FINDINGS.names)
+                    | {"row": tallies[0].records + row, "doc_id": document["doc_id"], "reason": SUPPRESSED}
+                    | {"evidence": canonical_json(entry)}
+                    for row, document in enumerate(batch.to_pylist())
+                    if (entry := self.entry_for(document)) is not None
+                ]
+                tallies[0] += Tally(records=batch.num_rows, bytes=pc.sum(batch.column("text_bytes")).as_py() or 0)
+                yield pa.RecordBatch.from_pylist(found, schema=FINDINGS)
+
+    def entry_for(self, document: dict[str, Any]) -> dict[str, str] | None:
+        """Return the entry that names a document: its id, its text, its URL or the narrowest domain; None without."""
+        known = {(one["what"], one["value"]): one for one in self.entries}
+        return next((known[name] for name in _names(document) if name in known), None)
+
+
+def _names(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "doc_id", document["doc_id"]
+    if "text" in document:
+        yield "text", text_digest(document["text"])
+    if document["url"]:
+        yield "url", canonical_url(document["url"])
+        labels = split_url(document["url"]).host.lower().removeprefix("www.").split(".")
+        hosts = accumulate(reversed(labels), lambda host, label: f"{label}.{host}")
+        yield from (("domain", host) for host in reversed(list(hosts)))

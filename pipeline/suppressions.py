@@ -1,0 +1,137 @@
+"""Suppressions: what was taken down and must not come back, as records of the store that every build asks.
+
+A record names a URL, a domain with all that is below it, a document, or a text by its digest. Records are only added: a
+suppression ends by another record that withdraws it, so that who asks later sees both. Their order does not matter, and
+two stores with the same suppressions decide alike.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from headrace.filters.rules import near_miss
+from headrace.filters.urls import canonical_url, split_url
+from headrace.pipeline.errors import InputError
+from headrace.pipeline.schema import Manifest, Signed
+from headrace.pipeline.store import Store, put_if_absent, writing
+from headrace.pipeline.tables import read_batches
+
+What = Literal["url", "domain", "doc_id", "text"]
+FOLDER = "suppressions"
+
+
+class Suppression(Signed):
+    """One record: what was taken down, why, and when (as whoever added it says); or which record it `withdraws`."""
+
+    kind: Literal["headrace.suppression"] = "headrace.suppression"
+    what: What
+    value: str
+    reason: str
+    date: str = ""
+    withdraws: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the record is called by."""
+        return self.digest[:16]
+
+
+def text_digest(text: str) -> str:
+    """Return the digest by which a text is taken down: SHA-256 of its words, joined by single spaces."""
+    return sha256(" ".join(text.split()).encode(errors="replace")).hexdigest()
+
+
+def normal_value(what: What, value: str) -> str:
+    """Return a value as it is compared.
+
+    Raises:
+        InputError: it is none of that kind.
+    """
+    value = value.strip()
+    if what == "url":
+        if "/" not in value and "." not in value:
+            raise InputError(f"{value!r} is no URL; write one as in https://example.org/page")
+        return canonical_url(value if "//" in value else f"https://{value}")
+    if what == "domain":
+        parts = split_url(value)
+        if not parts.domain and not parts.is_ip:
+            raise InputError(f"{value!r} is no domain that somebody owns; write one as in example.org")
+        return parts.host.lower().removeprefix("www.")
+    digits = {"doc_id": 32, "text": 64}[what]
+    if len(value) != digits or not set(value.lower()) <= set("0123456789abcdef"):
+        raise InputError(f"{value!r} is no {what}; it has {digits} hexadecimal digits")
+    return value.lower()
+
+
+def suppress(store: Store, what: What, value: str, reason: str, date: str = "") -> Suppression:
+    """Add a suppression to a store, if it is not there; see `normal_value` for errors."""
+    return _put(store, Suppression(what=what, value=normal_value(what, value), reason=reason, date=date))
+
+
+def withdraw(store: Store, name: str, reason: str, date: str = "") -> Suppression:
+    """End a suppression by a record that says so.
+
+    Raises:
+        InputError: no suppression that is in force is called so.
+    """
+    known = {one.name: one for one in in_force(store)}
+    if name not in known:
+        raise InputError(f"no suppression in force is called {name!r}{near_miss(name, known)}; see `suppress list`")
+    one = known[name]
+    return _put(store, Suppression(what=one.what, value=one.value, reason=reason, date=date, withdraws=one.digest))
+
+
+def _put(store: Store, record: Suppression) -> Suppression:
+    path = store.root / FOLDER / f"{record.name}.json"
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        put_if_absent(path, record.render())
+    return record
+
+
+def records(store: Store) -> Iterator[tuple[Path, Suppression]]:
+    """Yield all records with their paths, by name; raises IntegrityError for a damaged one."""
+    for path in sorted((store.root / FOLDER).glob("[!.]*.json")):
+        yield path, Suppression.load(path)
+
+
+def in_force(store: Store) -> list[Suppression]:
+    """Return the suppressions that no record withdraws, by what they are about."""
+    everything = [record for _, record in records(store)]
+    gone = {record.withdraws for record in everything}
+    left = [record for record in everything if not record.withdraws and record.digest not in gone]
+    return sorted(left, key=lambda record: (record.what, record.value, record.digest))
+
+
+@dataclass(frozen=True)
+class StillHeld:
+    """A document of a corpus that a suppression in force names; builds after it leave it out."""
+
+    corpus: str
+    doc_id: str
+    url: str | None
+    what: What
+    value: str
+
+
+def still_held(store: Store) -> Iterator[StillHeld]:
+    """Yield the documents of all corpora of a store that were taken down since."""
+    from headrace.pipeline.stages.suppress import Suppress
+
+    stage = Suppress(entries=as_config(store))
+    for path in store.manifests("cut"):
+        manifest = Manifest.load(path)
+        for part in range(len(manifest.parts)):
+            for batch in read_batches(store.part_path(manifest, part), ["doc_id", "url", "text"]):
+                for document in batch.to_pylist():
+                    if (entry := stage.entry_for(document)) is not None:
+                        told = (str(path), document["doc_id"], document["url"])
+                        yield StillHeld(*told, entry["what"], entry["value"])  # type: ignore[arg-type]
+
+
+def as_config(store: Store) -> tuple[dict[str, Any], ...]:
+    """Return what is in force as the config of a stage: each thing once, with the first reason."""
+    found = {(one.what, one.value): one.reason for one in reversed(in_force(store))}
+    return tuple({"what": what, "value": value, "reason": reason} for (what, value), reason in sorted(found.items()))

@@ -1,0 +1,125 @@
+"""Suppressions: what was taken down does not come back, nor does what resembles it take its place."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from headrace.pipeline.build import Built
+from headrace.pipeline.store import Store
+from headrace.pipeline.suppressions import in_force, suppress, text_digest, withdraw
+from headrace.pipeline.verify import verify
+from headrace.pipeline.why import why
+from tests.commands import headrace
+from tests.test_duplicates import edited, minhash, rows, run, words, write
+
+
+def pages() -> dict[str, str]:
+    random = np.random.default_rng(4)
+    base = words(random, 100)
+    near = {f"near{n}": " ".join(edited(random, base, 2)) for n in range(3)}
+    return {"down": " ".join(base), **near, "other": " ".join(words(random, 100))}
+
+
+def corpus_names(built: Built) -> set[str]:
+    urls = pq.read_table(built.store.part_path(built.corpus, 0), columns=["url"]).column(0).to_pylist()
+    return {url.rpartition("/")[2] for url in urls} - {"only"}
+
+
+def test_it_does_not_come_back_and_what_resembles_it_is_held(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", pages())
+    before = run(folder, minhash(survivor="longest"))
+    store = before.store
+    suppress(store, "url", "https://www.x.org/down/", "asked by the owner")
+    after = run(folder, minhash(survivor="longest"))
+    assert corpus_names(after) == {"other"}
+    (fate,) = why(store, "http://x.org/down")
+    assert (fate.step, fate.reason) == ("suppress verdicts", "suppressed")
+    assert fate.evidence == {"what": "url", "value": "x.org/down", "reason": "asked by the owner"}
+    found = rows(after)
+    assert {found[f"near{n}"].reason for n in range(3)} == {"held_for_review"}
+    assert {found[f"near{n}"].survivor for n in range(3)} == {"down"}
+    assert found["down"].kept is None
+    told = headrace("clusters", after.path("corpus"), "--held", "--json").json
+    assert (told["num_held"], len(told["largest"])) == (3, 1)
+    assert told["largest"][0]["text"].split()[:3] == pages()["down"].split()[:3]
+    plain = run(folder, minhash(verify="none"))
+    assert corpus_names(plain) == {"other"}
+    assert verify(store.root).ok
+
+
+def test_every_kind_of_thing_can_be_taken_down(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", pages())
+    cases = {
+        "domain": ("http://sub.x.org/", set()),
+        "text": (text_digest(pages()["other"].replace(" ", "\n")), {"down", "near0", "near1", "near2"}),
+    }
+    for number, (what, (value, left)) in enumerate(cases.items()):
+        store = Store.open(tmp_path / f"store{number}")
+        if what == "domain":
+            suppress(store, "domain", "x.org", "gone")
+        else:
+            suppress(store, "text", value, "gone")
+        built = run(folder, "", store=f"store{number}")
+        assert corpus_names(built) == left, what
+
+
+def test_records_are_withdrawn_and_not_erased(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    one = suppress(store, "domain", "Example.org", "asked")
+    assert suppress(store, "domain", "www.example.org", "asked") == one
+    withdraw(store, one.name, "it was a mistake")
+    assert in_force(store) == []
+    assert len(list((tmp_path / "store" / "suppressions").glob("*.json"))) == 2
+    again = suppress(store, "domain", "example.org", "asked again")
+    assert [record.name for record in in_force(store)] == [again.name]
+
+
+def test_the_order_of_records_is_in_no_key_and_other_stores_know_nothing(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", pages())
+    values = [("url", "x.org/down"), ("url", "x.org/other")]
+    keys = []
+    for number, order in enumerate((values, values[::-1])):
+        store = Store.open(tmp_path / f"s{number}")
+        for what, value in order:
+            suppress(store, what, value, "gone")  # type: ignore[arg-type]
+        keys.append(run(folder, "", store=f"s{number}").corpus.key)
+    assert keys[0] == keys[1]
+    assert "other" in corpus_names(run(folder, "", store="third"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--url", "nothing"], "'nothing' is no URL"),
+        (["--domain", "co.uk"], "no domain that somebody owns"),
+        (["--doc-id", "12"], "it has 32 hexadecimal digits"),
+        (["--url", "x.org/a", "--domain", "x.org"], "give one of --url"),
+        ([], "give one of --url"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(options: list[str], complaint: str, tmp_path: Path) -> None:
+    ran = headrace("suppress", "add", "--store", tmp_path / "store", "--reason", "r", *options)
+    assert ran.status != 0
+    assert complaint in ran.err
+
+
+def test_the_commands_add_list_check_and_withdraw(tmp_path: Path) -> None:
+    folder = write(tmp_path / "in", pages())
+    built = run(folder, "")
+    store = ["--store", built.store.root]
+    added = headrace(
+        "suppress", "add", *store, "--url", "http://x.org/down", "--reason", "asked", "--date", "2026-11-25", "--json"
+    )
+    assert added.status == 0, added.err
+    (listed,) = headrace("suppress", "list", *store, "--json").json["suppressions"]
+    assert (listed["what"], listed["value"], listed["date"]) == ("url", "x.org/down", "2026-11-25")
+    checked = headrace("suppress", "check", *store, "--json")
+    assert checked.status == 1
+    assert [one["url"] for one in checked.json["held"]] == ["http://x.org/down"]
+    assert "down" not in corpus_names(run(folder, ""))
+    removed = headrace("suppress", "remove", added.json["name"], *store, "--reason", "mistake", "--json")
+    assert removed.status == 0, removed.err
+    assert "down" in corpus_names(run(folder, ""))
+    assert "no suppression in force" in headrace("suppress", "remove", "abc", *store, "--reason", "x").err
