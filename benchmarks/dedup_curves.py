@@ -106,7 +106,7 @@ class Compared:
         return cls(truth, np.equal(left, right).mean(axis=1), found)
 
     def rows(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield a row for each shape and bin: pairs, candidates among them, theory, and standard deviations from that."""
+        """Yield a row for each shape and bin: pairs, candidates among them, theory, standard deviations from it."""
         for shape, found in self.found.items():
             expected = match_probability(self.truth, *shape)
             for low, high in pairwise(BINS.tolist()):
@@ -154,7 +154,7 @@ def draw(rows: Sequence[dict[str, Any]], compared: Compared, folder: Path) -> No
     axes.legend()
     _save(figure, folder / "minhash-recall.svg")
     figure, axes = plt.subplots(figsize=(6.4, 3.8))
-    some = np.random.default_rng(1).choice(len(compared.truth), min(4000, len(compared.truth)), replace=False)
+    some = np.random.default_rng(1).choice(len(compared.truth), min(1500, len(compared.truth)), replace=False)
     axes.plot(compared.truth[some], compared.estimate[some] - compared.truth[some], ".", ms=1.5, alpha=0.5)
     for sign_ in (-2, 2):
         axes.plot(grid, sign_ * np.sqrt(grid * (1 - grid) / 112), color="C1", lw=1)

@@ -85,7 +85,7 @@ def with_rule(rule: str) -> str:
         (f'name = "r"\nsources = []\n{CUT}', ("sources = []", "at least 1 item")),
         (
             SMALLEST.replace('kind = "cut"', 'kind = "cat"'),
-            ("'measure', 'rules', 'exact', 'minhash', 'decontaminate', 'substrings', 'lines', 'bloom', 'best', 'cut', 'tokenize'",),
+            ("'measure', 'rules', 'exact', 'minhash', 'decontaminate', 'substrings', ", "'cut', 'tokenize'"),
         ),
         (SMALLEST.replace('kind = "cut"\n', ""), ("steps.0",)),
         ("schema_version = 2\n" + SMALLEST, ("schema_version = 2", "less than or equal to 1")),

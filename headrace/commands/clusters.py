@@ -26,7 +26,7 @@ Held = Annotated[bool, typer.Option("--held", help="Only clusters that are held 
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write what is shown as a page, too.")]
 
 STYLES = {"same": "", "survivor": "bold red", "member": "bold green", "left out": "dim italic"}
-PAGE_WIDTH = 150
+PAGE_WIDTH = 136
 
 
 def clusters(
