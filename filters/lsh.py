@@ -63,6 +63,12 @@ def choose_bands(
     return min(shapes, key=error)
 
 
+def nearest_shapes(bands: int, num_hashes: int, number: int = 3) -> list[tuple[int, int]]:
+    """Return bands and rows that use all hashes of a signature, those with the nearest number of bands first."""
+    shapes = [(count, num_hashes // count) for count in range(1, num_hashes + 1) if num_hashes % count == 0]
+    return sorted(shapes, key=lambda shape: (abs(shape[0] - bands), shape[0]))[:number]
+
+
 def _quadrature(start: float, end: float) -> tuple[Float64s, Float64s]:
     """Return points and weights of Gauss and Legendre's rule for an integral."""
     points, weights = np.polynomial.legendre.leggauss(_NUM_POINTS)

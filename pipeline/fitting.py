@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.filters.contract import SIGNALS, Column
+from headrace.filters.lsh import nearest_shapes
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.dedup.planning import SIGNATURE
@@ -168,11 +169,16 @@ def _check_duplicates(step: ExactStep | MinHashStep, measured: Measured, sources
     num_hashes = getattr(measured[step.signal], "num_hashes", 0)
     bands, rows = step.shape(num_hashes)
     if step.threshold is None and bands * rows != num_hashes:
+        others = _in_words(nearest_shapes(bands, num_hashes))
         raise RecipeError(
             f"minhash with {bands} bands of {rows} rows needs signatures of {bands * rows} hashes, "
-            f"{step.signal!r} has {num_hashes}; change bands and rows, or measure it with num_buckets = {bands} "
-            f"and hashes_per_bucket = {rows}"
+            f"{step.signal!r} has {num_hashes}; take {others}, or measure it with "
+            f"num_buckets = {bands} and hashes_per_bucket = {rows}"
         )
+
+
+def _in_words(shapes: Sequence[tuple[int, int]]) -> str:
+    return " or ".join(f"{bands} bands of {rows} rows" for bands, rows in shapes)
 
 
 def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) -> str:

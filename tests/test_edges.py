@@ -66,7 +66,7 @@ MISFITS = {
     "bands": (
         'signal = "minhash@c4"',
         'signal = "minhash@c4"\nbands = 9',
-        "9 bands of 12 rows needs .* has 112",
+        "9 bands of 12 rows .* take 8 bands of 14",
     ),
     "no signatures": ('signal = "minhash@c4"', 'signal = "c4"', "no column 'c4.signature'"),
 }

@@ -241,3 +241,59 @@ def test_options_that_make_no_signature_are_refused() -> None:
     for wrong in ({"n_grams": 0}, {"num_buckets": 0}, {"hashes_per_bucket": -1}, {"seed": -1}, {"seed": 1 << 32}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             MinHash(**wrong)
+
+
+def near_copies(number: int) -> list[str]:
+    """Return texts in pairs, the second with some words changed, from nearly none to most."""
+    from tests.test_duplicates import edited, words
+
+    random, texts = np.random.default_rng(11), []
+    for _ in range(number):
+        base = words(random, 120)
+        texts += [" ".join(base), " ".join(edited(random, base, int(30 * random.random() ** 2)))]
+    return texts
+
+
+@pytest.mark.parametrize("shape", [(14, 8), (28, 4)])
+def test_pairs_share_a_band_as_often_as_theory_says(shape: tuple[int, int]) -> None:
+    """In every bin of true similarity within four standard deviations of 1 - (1 - s^r)^b."""
+    from headrace.filters.lsh import band_keys, match_probability
+
+    signal, texts = MinHash(), near_copies(1500)
+    batch = TextBatch(texts, [""] * len(texts))
+    sets, first = signal.shingle_sets(batch)
+    own = [set(sets[start:end].tolist()) for start, end in pairwise(first)]
+    truth = np.array([len(a & b) / len(a | b) for a, b in zip(own[::2], own[1::2], strict=True)])
+    signatures = np.array([np.frombuffer(one, "<u8") for one in signal.measure(batch)["signature"]])
+    keys = band_keys(signatures, *shape)
+    found, expected = (keys[::2] == keys[1::2]).any(axis=1), match_probability(truth, *shape)
+    for low in np.arange(0, 1, 0.1):
+        mine = (truth >= low) & (truth < low + 0.1)
+        deviation = float((expected[mine] * (1 - expected[mine])).sum()) ** 0.5
+        assert abs(found[mine].sum() - expected[mine].sum()) <= max(4 * deviation, 1), low
+
+
+def test_buckets_are_those_of_datasketch() -> None:
+    """The pairs that share a bucket are those that a query of its LSH returns, on the same signatures and bands."""
+    datasketch = pytest.importorskip("datasketch")
+    from headrace.pipeline.dedup.buckets import Buckets
+    from headrace.pipeline.dedup.entries import make_entries
+
+    texts = near_copies(150)
+    signatures = np.array(
+        [np.frombuffer(one, "<u4") for one in signed(MinHash(family="datasketch", bits=32), texts)], np.uint32
+    )
+    lsh = datasketch.MinHashLSH(num_perm=112, params=(14, 8))
+    sketches = [datasketch.MinHash(num_perm=112, hashvalues=row, scheme="affine32") for row in signatures]
+    for number, sketch in enumerate(sketches):
+        lsh.insert(number, sketch)
+    expected = {(number, other) for number, one in enumerate(sketches) for other in lsh.query(one) if other > number}
+    entries = make_entries(signatures, np.arange(len(texts), dtype=np.uint32), None, (14, 8))
+    found = Buckets.find([(entries, np.ones(len(texts), dtype=bool))])
+    pairs, start = set(), 0
+    for size in found.sizes.tolist():
+        members = found.members[start : start + size].tolist()
+        pairs |= {(a, b) for place, a in enumerate(members) for b in members[place + 1 :]}
+        start += size
+    assert pairs == expected
+    assert len(pairs) > 30

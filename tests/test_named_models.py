@@ -131,7 +131,7 @@ def test_from_training_to_rules_and_again_after_training_on_other_texts(folder: 
     for corpus, model in ((before, first), (after, second)):
         told = headrace("inspect", corpus["manifest"])
         assert told.status == 0, told.err
-        assert f"quality ({model['manifest']})" in told.out
+        assert f"classifier ({model['manifest']})" in told.out
         assert not [line for line in told.out.splitlines() if line.startswith("quality ")], "it is no step of documents"
         assert verify(Path(corpus["manifest"])).ok
     doc_id = rows[0]["doc_id"]
