@@ -30,8 +30,8 @@ from headrace.filters.words import Words, english_tokenizer
 
 _DONE, _NO_ROOM, _UNSURE = 0, 1, 2
 _WITH_CARE = 4096  # bytes of a chunk; longer ones are left to the caller
-_LONGEST_KNOWN, _SHORT = 16, 8  # bytes; no exception of letters is longer, few are longer than eight
-_TO_SLOT, _FIRST_MULTIPLIER = np.uint64(64 - 12), 0x9E3779B97F4A7C15
+_LONGEST_KNOWN, _SHORT = 10, 8  # bytes; no exception of letters is longer, few are longer than eight
+_TO_BIT, _FILTER_BITS = np.uint64(0x9E3779B97F4A7C15), 12
 _ONE, _EIGHT, _BIT_6 = np.uint64(1), np.uint64(8), np.uint64(0x4040404040404040)
 _PLACES = np.uint64(0x0001020304050607)  # times 2^8i it has i in its highest byte
 _BLANK, _ZERO, _ASCII, _CAPITAL_SIGMA = ord(" "), ord("0"), 128, 0x3A3
@@ -115,20 +115,9 @@ def _cut_with_care(  # type: ignore[no-untyped-def]
     return position, count
 
 
-@kernel(within=True)
-def _short_key(out, start, size):  # type: ignore[no-untyped-def]
-    """Return up to eight bytes as a number."""
-    return read_eight(out, start) & (~np.uint64(0) >> np.uint64(64 - 8 * size))
-
-
-@kernel(within=True)
-def _is_known(out, start, size, entries, known):  # type: ignore[no-untyped-def]
-    """Return whether the lexicon knows a chunk of letters; the short ones, nearly all, are told by one look."""
-    if size <= _SHORT:
-        key = _short_key(out, start, size)
-        return known[(key * known[0]) >> _TO_SLOT] == key
-    if size > _LONGEST_KNOWN:
-        return False
+@kernel()
+def _is_known(out, start, size, entries):  # type: ignore[no-untyped-def]
+    """Return whether the lexicon knows a chunk."""
     value = np.uint64(0)
     for place in range(start, start + size):
         value = append_byte(value, out[place])
@@ -137,38 +126,14 @@ def _is_known(out, start, size, entries, known):  # type: ignore[no-untyped-def]
 
 @cache
 def _known() -> npt.NDArray[np.uint64]:
-    """Return a table that has each short exception that a simplified text can hold where a multiplier puts it.
-
-    The multiplier, in slot 0, is one that puts each in a slot of its own.
-    """
+    """Return a bit for each hash of a short key, set where a simplified text can hold an exception with it."""
     simple = [exception for exception in english_tokenizer().exceptions if simplify_text(exception) == exception]
+    assert max(len(exception.encode()) for exception in simple) <= _LONGEST_KNOWN
     short = [data for data in map(str.encode, simple) if len(data) <= _SHORT]
     keys = np.array([int.from_bytes(data, "little") for data in short], np.uint64)
-    for multiplier in range(_FIRST_MULTIPLIER, 1 << 64, 2):
-        slots = (keys * np.uint64(multiplier)) >> _TO_SLOT
-        if len(np.unique(slots)) == len(keys) and slots.all():
-            break
-    table = np.zeros(1 << (64 - int(_TO_SLOT)), np.uint64)
-    table[slots], table[0] = keys, multiplier
-    return table
-
-
-@kernel(within=True)
-def _copy_letters(mapped, position, out, end, room):  # type: ignore[no-untyped-def]
-    """Copy letters up to the next byte that is none, eight at a time; return where both ends are.
-
-    A letter alone has bit 6. What is behind the end in `out` means nothing; without room for more nothing is copied.
-    """
-    while end + _EIGHT < room:
-        eight = read_eight(mapped, position)
-        write_eight(out, end, eight)
-        others = ~eight & _BIT_6
-        if others:
-            behind = (((others & (~others + _ONE)) >> np.uint64(6)) * _PLACES) >> np.uint64(56)
-            return position + behind, end + behind
-        position += _EIGHT
-        end += _EIGHT
-    return position, end
+    flags = np.zeros(1 << _FILTER_BITS, np.bool_)
+    flags[keys * _TO_BIT >> np.uint64(64 - _FILTER_BITS)] = True
+    return np.packbits(flags, bitorder="little").view(np.uint64)
 
 
 @kernel()
@@ -204,12 +169,31 @@ def _simplify_text(  # type: ignore[no-untyped-def]
     data, position, stop, mapped, out, filled, ends, count, index, kinds, starts, becomes_ends, pool, known,
     cp_index, cp_pages, entries, piece_bytes, chunk, suffixes, words, copy,
 ):  # fmt: skip
-    """Write the words of one text; return how it went, and how much is written of bytes and of words."""
+    """Write the words of one text; return how it went, and how much is written of bytes and of words.
+
+    Letters are copied eight at a time up to the next byte that is none (a letter alone has bit 6); what is behind the
+    end in `out` means nothing. All of this stands in one loop, because an array that is handed to another function
+    has its references counted each time, which costs more than a word.
+    """
     first, room = count, np.uint64(len(out))
     while position < stop:
         start = filled + 1 if count > first else filled
-        after, end = _copy_letters(mapped, np.uint64(position), out, np.uint64(start), room)
-        behind, end, inert = np.int64(after), np.int64(end), True
+        after, to, inert = np.uint64(position), np.uint64(start), True
+        eight = read_eight(mapped, after)
+        others = ~eight & _BIT_6
+        letters = eight
+        while to + _EIGHT < room:
+            write_eight(out, to, letters)
+            if others:
+                break
+            after += _EIGHT
+            to += _EIGHT
+            letters = read_eight(mapped, after)
+            others = ~letters & _BIT_6
+        if others:
+            more = (((others & (~others + _ONE)) >> np.uint64(6)) * _PLACES) >> np.uint64(56)
+            after, to = after + more, to + more
+        behind, end = np.int64(after), np.int64(to)
         if behind >= stop:
             behind, end = stop, end - (behind - stop)
         elif mapped[behind] != _BLANK:
@@ -218,6 +202,7 @@ def _simplify_text(  # type: ignore[no-untyped-def]
             )
             if end < 0:
                 return _NO_ROOM if end == -1 else _UNSURE, filled, count
+            eight = read_eight(out, start)
         size, position = end - start, behind
         if position < stop:
             position += 1 if mapped[position] == _BLANK else decode(data, position)[1]
@@ -229,7 +214,14 @@ def _simplify_text(  # type: ignore[no-untyped-def]
             return _NO_ROOM, filled, count
         if start > filled:
             out[filled] = _BLANK
-        if (inert and not _is_known(out, start, size, entries, known)) or (size == 1 and out[start] == _ZERO):
+        if inert and size <= _LONGEST_KNOWN:
+            may_be_known = True
+            if size <= _SHORT:
+                bit = (eight & (~np.uint64(0) >> np.uint64(64 - 8 * size))) * _TO_BIT >> np.uint64(64 - _FILTER_BITS)
+                may_be_known = (known[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & _ONE != 0
+            if may_be_known and _is_known(out, start, size, entries):
+                inert = False
+        if inert or (size == 1 and out[start] == _ZERO):
             ends[count] = end
             count += 1
         elif size > _WITH_CARE:
