@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.pipeline.ancestry import ancestry, manifest_of
 from headrace.pipeline.errors import StoreError
 from headrace.pipeline.lock import Lock, LockedStep, locks_of
 from headrace.pipeline.schema import Manifest, Upstream
@@ -18,6 +19,33 @@ from headrace.pipeline.views import RAW, signal_id
 
 DECIDING_BY = ("rules", "threshold", "duplicates", "earlier")
 """Stages whose config says how documents are decided on."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way to an artifact that a person named: its manifest and where that lies, and the builds that made it."""
+
+    path: Path
+    store: Store
+    manifest: Manifest
+    builds: "list[NamedBuild]"
+
+    @classmethod
+    def to(cls, path: Path, lock: Path | None = None) -> "Way":
+        """Find the way to an artifact, given by its manifest, its folder or one of its parts.
+
+        Raises:
+            InputError: the path is none of these.
+            StoreError, IntegrityError: it lies in no store; see `builds_of`.
+        """
+        path = manifest_of(path)
+        store, manifest = Store.containing(path), Manifest.load(path)
+        return cls(path, store, manifest, builds_of(manifest, store, lock))
+
+    @property
+    def chain(self) -> list[Manifest]:
+        """The steps of the newest of the builds, or where no lock names one all that the artifact was made from."""
+        return self.builds[0].chain if self.builds else ancestry(self.manifest, self.store)
 
 
 @dataclass(frozen=True)

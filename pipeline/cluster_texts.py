@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.pipeline.ancestry import ancestry, manifest_of
-from headrace.pipeline.build_chain import builds_of
+from headrace.pipeline.build_chain import Way
 from headrace.pipeline.dedup.clusters import HELD
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.rows import find_rows, read_row
@@ -93,13 +92,10 @@ def show_clusters(
 
     Raises:
         InputError: no step on the way to it looked for duplicates, or several did and none is named.
-        StoreError, IntegrityError: see `builds_of`.
+        StoreError, IntegrityError: see `Way.to`.
     """
-    path = manifest_of(path)
-    store = Store.containing(path)
-    manifest = Manifest.load(path)
-    builds = builds_of(manifest, store)
-    chain = builds[0].chain if builds else ancestry(manifest, store)
+    way = Way.to(path)
+    path, store, chain = way.path, way.store, way.chain
     found = _chosen(path, [one for one in chain if one.stage == Duplicates.name], step)
     documents = next(one for one in chain if one.table == "documents")
     return _Report(found, documents, store).make(str(path), num_clusters, num_members, held)

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from headrace.filters.judging import Bools, apply_rule, failures, first_failures
 from headrace.filters.overrides import RuleOverride, override_rules, parse_rule_override
 from headrace.filters.rules import ColumnId, Rule, RuleError, near_miss
-from headrace.pipeline.ancestry import ancestry, manifest_of
 from headrace.pipeline.best_steps import best_label
-from headrace.pipeline.build_chain import NamedBuild, builds_of
+from headrace.pipeline.build_chain import NamedBuild, Way
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.redeciding import Redecided, Refound, redecide
 from headrace.pipeline.rows import read_row
@@ -149,13 +148,10 @@ def ask_rules(
             to it, nothing there measures what a changed rule looks at, or what a
             step `best` was built with is not known (see `redecide`).
         RuleError: a change or an order names no rule or column, or cannot be.
-        StoreError, IntegrityError: see `builds_of`.
+        StoreError, IntegrityError: see `Way.to`.
     """
-    path = manifest_of(path)
-    store = Store.containing(path)
-    manifest = Manifest.load(path)
-    builds = builds_of(manifest, store, lock)
-    chain = builds[0].chain if builds else ancestry(manifest, store)
+    way = Way.to(path, lock)
+    path, store, manifest, builds, chain = way.path, way.store, way.manifest, way.builds, way.chain
     asked = list(_asked(chain))
     if not asked:
         raise InputError(f"{path}: no rule was asked on the way to it; name a corpus, or the verdicts of a step")

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.pipeline.ancestry import ancestry, manifest_of
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
-from headrace.pipeline.build_chain import builds_of
+from headrace.pipeline.build_chain import Way
 from headrace.pipeline.dedup.planning import measured_as
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
@@ -48,14 +47,11 @@ def index_corpus(
     Raises:
         InputError: no step on the way to it looked for duplicates, or several did and none is named.
         RecipeError: an index cannot be called so.
-        StoreError, IntegrityError: see `builds_of`.
+        StoreError, IntegrityError: see `Way.to`.
     """
     check_name(IndexKeys.name, name)
-    path = manifest_of(path)
-    store = Store.containing(path)
-    manifest = Manifest.load(path)
-    builds = builds_of(manifest, store)
-    chain = builds[0].chain if builds else ancestry(manifest, store)
+    way = Way.to(path)
+    path, store, chain = way.path, way.store, way.chain
     bands = _bands(path, chain, step)
     upstream = {"bands": bands, "verdicts": [one for one in chain if one.table == "verdicts"][-1]}
     stage = Bands.model_validate(bands.config, strict=False)

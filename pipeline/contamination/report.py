@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from headrace.filters.utf8 import Int64s
-from headrace.pipeline.ancestry import ancestry, manifest_of
-from headrace.pipeline.build_chain import builds_of
+from headrace.pipeline.build_chain import Way
 from headrace.pipeline.contamination.index import EvaluationIndex
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.rows import read_row
@@ -74,13 +73,10 @@ def report_contamination(path: Path, num_matches: int, step: str | None = None) 
 
     Raises:
         InputError: there is no such step, or there are several and none is named.
-        StoreError, IntegrityError: see `builds_of`.
+        StoreError, IntegrityError: see `Way.to`.
     """
-    path = manifest_of(path)
-    store = Store.containing(path)
-    manifest = Manifest.load(path)
-    builds = builds_of(manifest, store)
-    chain = builds[0].chain if builds else ancestry(manifest, store)
+    way = Way.to(path)
+    path, store, chain = way.path, way.store, way.chain
     steps = [one for one in chain if one.stage == Contamination.name and step in (None, one.name)]
     if len(steps) != 1:
         labels = ", ".join(one.name for one in chain if one.stage == Contamination.name) or "none"
