@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128, xxh3_128_digest
 
 from headrace.filters.contract import Column, TextBatch, register
 from headrace.filters.normalize import no_numbers, no_punctuation, normalize_resources, strip_marks
+from headrace.filters.pieces import iter_pieces
 from headrace.filters.urls import canonical_url
 
 Step = Literal["lowercase", "numbers", "punctuation", "whitespace", "diacritics"]
 
-_WHITE_SPACE = re.compile(r"\s+")
+_WHITE_SPACE, _END_OF_PIECE = re.compile(r"\s+"), re.compile(r"\s")
 _STEPS: Mapping[Step, Callable[[str], str]] = {  # in this order
     "lowercase": str.lower,
     "numbers": no_numbers,
@@ -58,19 +59,25 @@ class Digest:
 
     def measure(self, batch: TextBatch) -> Mapping[str, Sequence[Any]]:
         """Return both digests of each document, big-endian."""
-        texts = (self._normalized(text) for text in batch.texts)
         urls = (canonical_url(url) for url in batch.urls)
         return {
-            "text": [_digest(text) for text in texts],
-            "url": [_digest(url) for url in urls],
+            "text": [self._digest(text.strip()) for text in batch.texts],
+            "url": [xxh3_128_digest(url.encode(errors="replace")) if url else None for url in urls],
         }
+
+    def _digest(self, text: str) -> bytes | None:
+        """Return the digest of a text without white space at its ends; a large one is normalised in pieces."""
+        found, gap, size = xxh3_128(), b"", 0
+        for piece in iter_pieces(text, _END_OF_PIECE):
+            data = self._normalized(piece).encode(errors="replace")
+            if data:
+                found.update(gap + data)
+                size += len(data)
+                gap = b" " if "whitespace" in self.normalize else b""
+        return found.digest() if size else None
 
     def _normalized(self, text: str) -> str:
         for step, change in _STEPS.items():
             if step in self.normalize:
                 text = change(text)
-        return text.strip()
-
-
-def _digest(text: str) -> bytes | None:
-    return xxh3_128_digest(text.encode(errors="replace")) if text else None
+        return text.strip() if "whitespace" in self.normalize else text
