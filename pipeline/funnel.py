@@ -22,7 +22,7 @@ from headrace.filters.rules import ColumnId, Rule, RuleError, near_miss
 from headrace.pipeline.best_steps import best_label
 from headrace.pipeline.build_chain import NamedBuild, Way
 from headrace.pipeline.errors import InputError
-from headrace.pipeline.redeciding import Redecided, Refound, redecide
+from headrace.pipeline.redeciding import COUNTED, Redecided, Refound, redecide
 from headrace.pipeline.rows import read_row
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.shares import shares_of, split_shares
@@ -231,6 +231,8 @@ def _notes(chain: Sequence[Manifest], changed: Redecided) -> Iterator[str]:
                 f"{manifest.name}: near-duplicates count like all others here; a build finds them among the documents "
                 f"that are left{again if manifest.name in changed.clustered else ''}"
             )
+        if manifest.stage in COUNTED:
+            yield f"{manifest.name}: it is counted among the documents that are left, which a build does anew"
         if manifest.stage == "cut" and manifest.config["edits"]:
             yield (
                 f"{manifest.name}: a build also drops documents that {', '.join(manifest.config['edits'])} leave "

@@ -30,7 +30,10 @@ from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.stages.threshold import FoundThreshold, Threshold, rule_bound
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
-from headrace.pipeline.views import list_parts
+from headrace.pipeline.views import list_parts, roles_of_columns
+
+COUNTED = ("contamination", "marked_repeats")
+"""Stages whose side tables depend on which documents are left."""
 
 Flags = list[Bools]
 """One flag a document, part by part."""
@@ -160,8 +163,19 @@ class _Walk:
         failed = _failed_of_others(verdicts.column("failed"), differing) if known else np.zeros(len(came), dtype=bool)
         if asked:
             names = list(dict.fromkeys(name for rule in asked for name in rule.columns))
+            self._refuse_counted(manifest, names)
             failed |= failures(asked, self.tables.columns(names, part, verdicts.column("doc_id"))).any(axis=1)
         return came & ~failed
+
+    def _refuse_counted(self, verdicts: Manifest, names: Sequence[str]) -> None:
+        """Refuse columns that were counted among other documents than those that come now."""
+        roles = [role for role in roles_of_columns(names) if role in self.tables.roles]
+        counted = [role for role in roles if self.tables.roles[role].stage in COUNTED]
+        if self.came is not None and counted:
+            raise InputError(
+                f"{verdicts.name}: {counted[0].removeprefix('signals:')!r} is counted among the documents that are "
+                "left; a later step `best` depends on it, and what it is with the changed rules only a build can tell"
+            )
 
     # -------------------------------------------------------------------------------------------------------- best
 
@@ -176,6 +190,7 @@ class _Walk:
     def _values(self, verdicts: Manifest, part: int, stage: Threshold) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
         table = self._verdicts(verdicts, part, ["doc_id", "kept"])
         came = self.came[part] if self.came is not None else table.column("kept").is_valid().to_numpy()
+        self._refuse_counted(verdicts, [stage.column])
         column = self.tables.columns([stage.column], part, table.column("doc_id"))[stage.column]
         return stage.values(column, pa.array(came), verdicts.name)
 

@@ -258,3 +258,16 @@ def test_the_report_tells_of_each_set(tmp_path: Path) -> None:
     assert "dropped; holds 100% of bridges i0" in shown.out
     ran = headrace("contamination", run(write(tmp_path / "no" / "in", pages), "").path("corpus"))
     assert (ran.status, "there are: none" in ran.err) == (1, True)
+
+
+def test_what_is_counted_among_documents_is_not_guessed_for_others(tmp_path: Path) -> None:
+    """A step `best` by it, behind a changed rule, is for a build to decide; without one a note says so."""
+    few = '[[steps]]\nkind = "rules"\nrules = [{ column = "gopher_quality.num_words", max = 500 }]\n'
+    best = '[[steps]]\nkind = "best"\ncolumn = "contamination.weighted_frac"\nbest = "lowest"\nshare = 0.5\n'
+    pages = {f"{number}": plain(40 + number, number) + f" {QUESTION}" for number in range(4)}
+    folder, step = write(tmp_path / "in", pages), sets(tmp_path / "eval", QUESTION)
+    changed = ["--set", "gopher_quality.num_words <= 63"]
+    ran = headrace("rules", run(folder, few + step + best).path("corpus"), *changed)
+    assert (ran.status, "'contamination' is counted among the documents that are left" in ran.err) == (1, True)
+    ran = headrace("rules", run(folder, few + step).path("corpus"), *changed)
+    assert "note: decontaminate 3: it is counted among the documents that are left" in ran.out
