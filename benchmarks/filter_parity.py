@@ -38,7 +38,8 @@ from headrace.filters.words import Words
 from headrace.pipeline.dedup.buckets import Buckets
 from headrace.pipeline.dedup.entries import fixed_hashes, make_entries
 from headrace.pipeline.dedup.resolving import resolve_components
-from headrace.pipeline.recipe import RulesStep, load_recipe
+from headrace.pipeline.recipe import load_recipe
+from headrace.pipeline.recipe_steps import RulesStep
 
 Reasons = list[str | None]
 PAGE_CHARS = 5000

@@ -26,8 +26,8 @@ from headrace.pipeline.fitting import check_steps
 from headrace.pipeline.lock import Lock, LockedInput, LockedStep, explain_change
 from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.raw_files import find_files
-from headrace.pipeline.recipe import (
-    MEBIBYTE,
+from headrace.pipeline.recipe import MEBIBYTE, Recipe
+from headrace.pipeline.recipe_steps import (
     BestStep,
     BloomStep,
     CutStep,
@@ -36,7 +36,6 @@ from headrace.pipeline.recipe import (
     LinesStep,
     MeasureStep,
     MinHashStep,
-    Recipe,
     RulesStep,
     SubstringsStep,
     TokenizeStep,

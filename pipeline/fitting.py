@@ -17,7 +17,8 @@ from headrace.filters.rules import Rule, near_miss
 from headrace.pipeline.dedup.planning import SIGNATURE
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.plugins import plugin_signals
-from headrace.pipeline.recipe import (
+from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.recipe_steps import (
     BestStep,
     BloomStep,
     CutStep,
@@ -26,7 +27,6 @@ from headrace.pipeline.recipe import (
     LinesStep,
     MeasureStep,
     MinHashStep,
-    Recipe,
     RulesStep,
     SignalSpec,
     SubstringsStep,

@@ -14,7 +14,8 @@ from headrace.filters.models import BY_DIGEST
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.names import find_named
 from headrace.pipeline.plugins import plugin_signals
-from headrace.pipeline.recipe import MeasureStep, Recipe, SignalSpec
+from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.recipe_steps import MeasureStep, SignalSpec
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.views import make_signal, signal_id

@@ -13,7 +13,8 @@ from headrace.filters.rules import ColumnId, Rule, parse_rule
 from headrace.filters.signals.stop_words import stop_word_lists
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.fitting import check_steps
-from headrace.pipeline.recipe import Recipe, RulesStep, load_recipe
+from headrace.pipeline.recipe import Recipe, load_recipe
+from headrace.pipeline.recipe_steps import RulesStep
 from headrace.pipeline.strict_toml import parse_toml
 from tests.small_store import RECIPE
 

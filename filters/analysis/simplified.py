@@ -36,7 +36,6 @@ _ONE, _EIGHT, _BIT_6 = np.uint64(1), np.uint64(8), np.uint64(0x4040404040404040)
 _PLACES = np.uint64(0x0001020304050607)  # times 2^8i it has i in its highest byte
 _BLANK, _ZERO, _ASCII, _CAPITAL_SIGMA = ord(" "), ord("0"), 128, 0x3A3
 _SEPARATORS = np.array([ord(sign) for sign in SEPARATORS], np.uint32)
-_DOT, _COMMA = ord("."), ord(",")
 
 
 class JoinedWords(NamedTuple):

@@ -57,7 +57,8 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
         RuleError: a `--set` names no rule or step `best`, or gives it a value that cannot be.
     """
     from headrace.filters.overrides import override_rules, parse_rule_override
-    from headrace.pipeline.recipe import RulesStep, load_recipe
+    from headrace.pipeline.recipe import load_recipe
+    from headrace.pipeline.recipe_steps import RulesStep
     from headrace.pipeline.shares import split_shares
 
     shares, sets = split_shares(sets or ())

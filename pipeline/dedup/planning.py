@@ -10,14 +10,14 @@ from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.names import find_named
 from headrace.pipeline.plugins import plugin_signals
-from headrace.pipeline.recipe import (
+from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.recipe_steps import (
     BloomStep,
     DuplicatesStep,
     ExactStep,
     LinesStep,
     MeasureStep,
     MinHashStep,
-    Recipe,
     SignalSpec,
     SubstringsStep,
 )
