@@ -35,12 +35,13 @@ from benchmarks.datatrove_reference import minhash_step, reference_signature
 from benchmarks.made_text import page_texts
 from headrace.filters.contract import TextBatch
 from headrace.filters.signals.minhash import MinHash
-from headrace.pipeline.build import BuildOptions, build
+from headrace.pipeline.build import build
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
 from headrace.pipeline.views import utf8_of
+from headrace.pipeline.walk import BuildOptions
 
 BATCH = 512
 NUM_PEER = {"datatrove": 40, "datasketch": 200, "rensa": 2000}

@@ -27,11 +27,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.made_text import book_sentences
 from headrace.pipeline.artifacts import Progress
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.walk import BuildOptions
 
 PER_FILE = 200_000
 RECIPE = """

@@ -21,11 +21,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.made_text import book_words
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.walk import BuildOptions
 
 WORDS, PER_FILE, WINDOW = 500, 40_000, 50
 READ = """

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from headrace.pipeline.build import BuildOptions, build
+from headrace.pipeline.build import build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.recipe import load_recipe
 from headrace.pipeline.store import Store
+from headrace.pipeline.walk import BuildOptions
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.stream import open_stream
 from headrace.trainer.train import train

@@ -119,10 +119,11 @@ def make_crawl(out: Path) -> Path:
 
 def build_corpus(out: Path, crawl: Path, workers: int) -> "Built":
     """Build the recipe `demo` from the archive."""
-    from headrace.pipeline.build import BuildOptions, build
+    from headrace.pipeline.build import build
     from headrace.pipeline.engines import make_engine
     from headrace.pipeline.recipe import load_recipe
     from headrace.pipeline.store import Store
+    from headrace.pipeline.walk import BuildOptions
     from headrace.progress import watching
 
     say(f"build: recipe {RECIPE}")

@@ -4,11 +4,12 @@ import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.walk import BuildOptions
 
 RECIPE = """
 name = "small"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pipeline.build import BuildOptions, Built, build, plan
+from headrace.pipeline.build import Built, build, plan
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import Recipe
@@ -17,6 +17,7 @@ from headrace.pipeline.stages.threshold import threshold
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
 from headrace.pipeline.verify import verify
+from headrace.pipeline.walk import BuildOptions
 from headrace.pipeline.why import why
 from tests.commands import headrace
 from tests.making import article, page, write_warc

@@ -10,13 +10,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.pipeline.build import BuildOptions, Built, build, plan
+from headrace.pipeline.build import Built, build, plan
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.errors import InputError, LockError, RecipeError
 from headrace.pipeline.lock import Lock
 from headrace.pipeline.recipe import Recipe, load_recipe
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
+from headrace.pipeline.walk import BuildOptions
 from tests.making import RECIPE, article, make_crawl, page, recompress, write_recipe, write_warc
 
 

@@ -10,7 +10,7 @@ import pytest
 from headrace.filters.contract import TextBatch
 from headrace.filters.models import ModelFileError
 from headrace.filters.signals.classifier import Classifier
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import Recipe
@@ -18,6 +18,7 @@ from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
 from headrace.pipeline.views import make_signal
+from headrace.pipeline.walk import BuildOptions
 from tests.commands import headrace
 from tests.making import article, make_crawl
 

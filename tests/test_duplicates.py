@@ -12,12 +12,13 @@ import pytest
 
 from headrace.filters.contract import TextBatch
 from headrace.filters.signals.minhash import MinHash
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.walk import BuildOptions
 
 HEAD = """
 name = "duplicates"

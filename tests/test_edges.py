@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.pipeline import engines
-from headrace.pipeline.build import BuildOptions, Built, build, plan
+from headrace.pipeline.build import Built, build, plan
 from headrace.pipeline.engines import Bundle, make_engine
 from headrace.pipeline.errors import InputError, LockError, RecipeError
 from headrace.pipeline.raw_files import find_files
@@ -32,6 +32,7 @@ from headrace.pipeline.store import Store, link
 from headrace.pipeline.strict_toml import parse_toml
 from headrace.pipeline.tables import ROW_GROUP_BYTES, TableWriter, write_table
 from headrace.pipeline.verify import verify
+from headrace.pipeline.walk import BuildOptions
 from headrace.trainer.stream import open_stream
 from headrace.trainer.stream_config import CorpusWeight, DataConfig
 from tests.making import RECIPE, article, make_crawl, page, recompress, write_warc

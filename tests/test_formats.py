@@ -6,10 +6,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.recipe import load_recipe
 from headrace.pipeline.store import Store
+from headrace.pipeline.walk import BuildOptions
 from tests.making import make_crawl, write_recipe
 
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pipeline.build import BuildOptions, Built, build, plan
+from headrace.pipeline.build import Built, build, plan
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.errors import InputError, IntegrityError, LockError, StoreError
 from headrace.pipeline.hashing import digest_bytes
 from headrace.pipeline.lock import SEAL, Lock, LockedInput, LockedStep
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
+from headrace.pipeline.walk import BuildOptions
 from tests.small_store import RECIPE, build_small, options, small_recipe, write_inputs
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

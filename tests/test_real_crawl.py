@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.recipe import load_recipe
 from headrace.pipeline.refetch import refetch
 from headrace.pipeline.store import Store
 from headrace.pipeline.verify import verify
+from headrace.pipeline.walk import BuildOptions
 from headrace.pipeline.why import why
 from tests.making import recompress
 

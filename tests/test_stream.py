@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.filters.urls import canonical_url
-from headrace.pipeline.build import BuildOptions, Built, build
+from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.recipe import load_recipe
 from headrace.pipeline.split import is_heldout, split_key
 from headrace.pipeline.store import Store
+from headrace.pipeline.walk import BuildOptions
 from headrace.trainer.batch import IGNORE, Batch
 from headrace.trainer.order import Mixture, permutation
 from headrace.trainer.stream import Stream, open_stream

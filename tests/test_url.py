@@ -23,13 +23,14 @@ from headrace.filters.subwords import Subwords
 from headrace.filters.url_lists import UrlListError, find_list, load_hashes, load_words
 from headrace.filters.url_rules import URL_RULES
 from headrace.filters.urls import split_url
-from headrace.pipeline.build import BuildOptions, build
+from headrace.pipeline.build import build
 from headrace.pipeline.engines import make_engine
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import load_recipe
 from headrace.pipeline.registry import make_registered
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
+from headrace.pipeline.walk import BuildOptions
 from headrace.pipeline.why import why
 from tests.making import RECIPE, make_crawl, write_recipe
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from headrace.pipeline.build import BuildOptions
     from headrace.pipeline.recipe import Recipe
+    from headrace.pipeline.walk import BuildOptions
 
 RecipeName = Annotated[
     str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a built-in one (see `headrace recipes`).")
@@ -76,7 +76,7 @@ def chosen_recipe(name: str, sets: Iterable[str] | None) -> "Recipe":
 
 def build_options(sources: Iterable[str] | None, sample: float | None, limit: int | None) -> "BuildOptions":
     """Return the options of a build; raises the parser's error for a `--source` without a name or a glob."""
-    from headrace.pipeline.build import BuildOptions
+    from headrace.pipeline.walk import BuildOptions
 
     globs: dict[str, str] = {}
     for text in sources or ():
