@@ -14,7 +14,7 @@ from headrace.filters.contract import SIGNALS, Column
 from headrace.filters.lsh import nearest_shapes
 from headrace.filters.named_rules import load_rule_set
 from headrace.filters.rules import Rule, near_miss
-from headrace.pipeline.dedup.planning import SIGNATURE
+from headrace.pipeline.dedup.planning import PAYLOAD, SIGNATURE
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.plugins import plugin_signals
 from headrace.pipeline.recipe import Recipe
@@ -163,6 +163,12 @@ def _check_duplicates(step: ExactStep | MinHashStep, measured: Measured, sources
         if source not in sources:
             raise RecipeError(f"prefer: no source is called {source!r}{near_miss(source, sources)}")
     if isinstance(step, ExactStep):
+        if step.column == PAYLOAD:
+            return
+        if not id_of_column(step.column):
+            raise RecipeError(
+                f"exact: column {step.column!r} is no digest; it is {PAYLOAD!r}, or a signal's, as in 'digest.text'"
+            )
         _require(step.column, measured, ("hashes",), "exact duplicates have equal digests")
         return
     _require(f"{step.signal}.{SIGNATURE}", measured, ("hashes",), "minhash reads signatures")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
 from headrace.pipeline.build_chain import Way
-from headrace.pipeline.dedup.planning import measured_as
+from headrace.pipeline.dedup.planning import PAYLOAD, measured_as
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.names import check_name, give_name
@@ -16,7 +16,7 @@ from headrace.pipeline.stages.contract import Planning, Stage
 from headrace.pipeline.stages.corpus_index import IndexDocuments, IndexKeys
 from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.store import MANIFEST, Store
-from headrace.pipeline.views import id_of_column
+from headrace.pipeline.views import role_of_column
 
 TASK_BYTES = 256 << 20
 
@@ -55,13 +55,13 @@ def index_corpus(
     bands = _bands(path, chain, step)
     upstream = {"bands": bands, "verdicts": [one for one in chain if one.table == "verdicts"][-1]}
     stage = Bands.model_validate(bands.config, strict=False)
-    signals = _loaded(bands, f"signals:{id_of_column(stage.column)}", store)
-    upstream[f"signals:{id_of_column(stage.column)}"] = signals
+    role = role_of_column(stage.column)
+    hashed = upstream[role] = _loaded(bands, role, store)
     documents = IndexDocuments(column=stage.column, bits=stage.bits)
     upstream["indexed"] = _make("index documents", documents, upstream, store, engine, watch)
     partitions = Buckets.num_partitions(Planning(store, upstream), TASK_BYTES)
     shape = {"bands": stage.bands, "rows": stage.rows, "bits": stage.bits}
-    keys = IndexKeys(column=stage.column, measured=_measured(signals), partitions=partitions, **shape)  # type: ignore[arg-type]
+    keys = IndexKeys(column=stage.column, measured=_measured(stage.column, hashed), partitions=partitions, **shape)  # type: ignore[arg-type]
     made = _make("index keys", keys, upstream, store, engine, watch)
     give_name(name, made, store)
     row_bytes = 16 + stage.bands * stage.rows * stage.bits // 8
@@ -84,8 +84,10 @@ def _loaded(manifest: Manifest, role: str, store: Store) -> Manifest:
     return Manifest.load(store.artifact_folder(item.stage, item.key) / MANIFEST)
 
 
-def _measured(signals: Manifest) -> dict[str, object]:
-    return measured_as(Measure.model_validate(signals.config, strict=False))
+def _measured(column: str, hashed: Manifest) -> dict[str, object]:
+    if column == PAYLOAD:
+        return {"document": column}
+    return measured_as(Measure.model_validate(hashed.config, strict=False))
 
 
 def _make(

@@ -42,10 +42,12 @@ DOCUMENTS = pa.schema(
         ("date", pa.string()),
         ("metadata", pa.string()),
         ("text_bytes", pa.int64()),
+        ("payload_digest", pa.string()),
         ("origin", ORIGIN),
     ]
 )
-"""What readers make. `metadata` is a JSON object; `text_bytes` the UTF-8 length of `text`, to spare reading it."""
+"""What readers make. `metadata` is a JSON object; `text_bytes` the UTF-8 length of `text`, to spare reading it;
+`payload_digest` the SHA-256, in hexadecimal digits, of the bytes that the text was extracted from."""
 
 RECORDS = pa.schema(
     [

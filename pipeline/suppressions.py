@@ -1,8 +1,8 @@
 """Suppressions: what was taken down and must not come back, as records of the store that every build asks.
 
-A record names a URL, a domain with all that is below it, a document, or a text by its digest. Records are only added: a
-suppression ends by another record that withdraws it, so that who asks later sees both. Their order does not matter, and
-two stores with the same suppressions decide alike.
+A record names a URL, a domain with all that is below it, a document, or a text or payload by its digest. Records are
+only added: a suppression ends by another record that withdraws it, so that who asks later sees both. Their order does
+not matter, and two stores with the same suppressions decide alike.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from headrace.pipeline.schema import Manifest, Signed
 from headrace.pipeline.store import Store, put_if_absent, writing
 from headrace.pipeline.tables import read_batches
 
-What = Literal["url", "domain", "doc_id", "text"]
+What = Literal["url", "domain", "doc_id", "text", "payload"]
 FOLDER = "suppressions"
 
 
@@ -59,7 +59,7 @@ def normal_value(what: What, value: str) -> str:
         if not parts.domain and not parts.is_ip:
             raise InputError(f"{value!r} is no domain that somebody owns; write one as in example.org")
         return parts.host.lower().removeprefix("www.")
-    digits = {"doc_id": 32, "text": 64}[what]
+    digits = 32 if what == "doc_id" else 64
     if len(value) != digits or not set(value.lower()) <= set("0123456789abcdef"):
         raise InputError(f"{value!r} is no {what}; it has {digits} hexadecimal digits")
     return value.lower()
@@ -118,13 +118,13 @@ class StillHeld:
 
 def still_held(store: Store) -> Iterator[StillHeld]:
     """Yield the documents of all corpora of a store that were taken down since."""
-    from headrace.pipeline.stages.suppress import Suppress
+    from headrace.pipeline.stages.suppress import COLUMN_OF, Suppress
 
-    stage = Suppress(entries=as_config(store))
+    stage, columns = Suppress(entries=as_config(store)), ["doc_id", "url", *COLUMN_OF.values()]
     for path in store.manifests("cut"):
         manifest = Manifest.load(path)
         for part in range(len(manifest.parts)):
-            for batch in read_batches(store.part_path(manifest, part), ["doc_id", "url", "text"]):
+            for batch in read_batches(store.part_path(manifest, part), columns):
                 for document in batch.to_pylist():
                     if (entry := stage.entry_for(document)) is not None:
                         told = (str(path), document["doc_id"], document["url"])

@@ -47,12 +47,17 @@ def id_of_column(column: str) -> str:
     return column.rpartition(".")[0]
 
 
+def role_of_column(column: str) -> str:
+    """Return the role of the table that a column is in; a bare name is a document's."""
+    signal = id_of_column(column)
+    return f"signals:{signal}" if signal else "documents"
+
+
 def roles_of_columns(columns: Iterable[str]) -> dict[str, list[str]]:
-    """Return column ids, each once and sorted, by the role of the table with them; a bare name is a document's."""
+    """Return column ids, each once and sorted, by the role of the table with them."""
     roles: dict[str, list[str]] = {}
     for column in sorted(set(columns)):
-        signal = id_of_column(column)
-        roles.setdefault(f"signals:{signal}" if signal else "documents", []).append(column)
+        roles.setdefault(role_of_column(column), []).append(column)
     return roles
 
 

@@ -1,5 +1,6 @@
 """Duplicates: against a plain walk over all documents, in any order and any number of parts, by every policy."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ import pytest
 from headrace.filters.contract import TextBatch
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built, build
-from headrace.pipeline.engines import make_engine
+from headrace.pipeline.engines import InlineEngine, make_engine
+from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.verify import verify
 from headrace.pipeline.walk import BuildOptions
 
 HEAD = """
@@ -333,6 +336,27 @@ def test_exact_duplicates_are_found_by_digests(tmp_path: Path) -> None:
     }
     built = run(write(tmp_path / "urls" / "in", by_url), '[[steps]]\nkind = "exact"\ncolumn = "digest.url"\n')
     assert built.manifests["findings:duplicates"].rows == 2
+
+
+def test_exact_duplicates_are_found_by_payload(tmp_path: Path) -> None:
+    """Equal bytes are told apart from equal texts; a column of other documents' facts is refused."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, data in (("a", b"One text."), ("b", b"One text."), ("c", b"\xef\xbb\xbfOne text.")):
+        (folder / f"{name}.txt").write_bytes(data)
+    text = 'name = "p"\n[[sources]]\nname = "a"\nreader = "text"\nextractor = "plain"\n'
+    text += '[[steps]]\nkind = "exact"\ncolumn = "payload_digest"\n[[steps]]\nkind = "cut"\n'
+    recipe = parse_toml(Recipe, text, "recipe.toml")
+    built = build(recipe, Store.open(tmp_path / "store"), InlineEngine(), BuildOptions(globs={"a": f"{folder}/*"}))
+    corpus = pq.read_table(built.store.part_path(built.corpus, 0)).to_pylist()
+    assert {row["text"] for row in corpus} == {"One text."}
+    digests = {hashlib.sha256(data).hexdigest() for data in (b"One text.", b"\xef\xbb\xbfOne text.")}
+    assert len(corpus) == 2
+    assert {row["payload_digest"] for row in corpus} == digests
+    assert verify(built.store.root).ok
+    wrong = parse_toml(Recipe, text.replace("payload_digest", "url"), "recipe.toml")
+    with pytest.raises(RecipeError, match="column 'url' is no digest"):
+        build(wrong, built.store, InlineEngine(), BuildOptions(globs={"a": f"{folder}/*"}))
 
 
 def test_texts_without_shingles_are_no_duplicates(tmp_path: Path) -> None:

@@ -96,6 +96,17 @@ def test_exact_duplicates_of_a_corpus_are_dropped_by_digest(tmp_path: Path) -> N
     assert (found["x"]["reason"], found["y"]["reason"]) == ("exact_duplicate_of_earlier", None)
 
 
+def test_exact_duplicates_of_a_corpus_are_dropped_by_payload(tmp_path: Path) -> None:
+    step = '[[steps]]\nkind = "exact"\ncolumn = "payload_digest"\n'
+    built = run(write(tmp_path / "first", {"a": "The same text.", "b": "Another."}), step)
+    index(built, "payloads")
+    folder = write(tmp_path / "in", {"x": "The same text.", "y": "The same\ntext."})
+    found = earlier(run(folder, step + 'against = ["payloads"]\n'), "exact 2 earlier")
+    assert (found["x"]["reason"], found["y"]["reason"]) == ("exact_duplicate_of_earlier", None)
+    with pytest.raises(RecipeError, match=r'"document":"payload_digest".*the step has .*"signal":"digest"'):
+        run(folder, '[[steps]]\nkind = "exact"\nagainst = ["payloads"]\n')
+
+
 def test_an_index_of_other_hashes_is_refused_with_both_sets(tmp_path: Path) -> None:
     texts, built = first_crawl(tmp_path)
     index(built, "first")

@@ -1,5 +1,6 @@
 """Suppressions: what was taken down does not come back, nor does what resembles it take its place."""
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,11 @@ def test_every_kind_of_thing_can_be_taken_down(tmp_path: Path) -> None:
     cases = {
         "domain": ("http://sub.x.org/", set()),
         "text": (text_digest(pages()["other"].replace(" ", "\n")), {"down", "near0", "near1", "near2"}),
+        "payload": (sha256(pages()["other"].encode()).hexdigest().upper(), {"down", "near0", "near1", "near2"}),
     }
     for number, (what, (value, left)) in enumerate(cases.items()):
         store = Store.open(tmp_path / f"store{number}")
-        if what == "domain":
-            suppress(store, "domain", "x.org", "gone")
-        else:
-            suppress(store, "text", value, "gone")
+        suppress(store, what, "x.org" if what == "domain" else value, "gone")  # type: ignore[arg-type]
         built = run(folder, "", store=f"store{number}")
         assert corpus_names(built) == left, what
 
@@ -122,4 +121,9 @@ def test_the_commands_add_list_check_and_withdraw(tmp_path: Path) -> None:
     removed = headrace("suppress", "remove", added.json["name"], *store, "--reason", "mistake", "--json")
     assert removed.status == 0, removed.err
     assert "down" in corpus_names(run(folder, ""))
+    (tmp_path / "page").write_text(pages()["down"])
+    payload = headrace("suppress", "add", *store, "--payload-file", tmp_path / "page", "--reason", "asked", "--json")
+    assert payload.json["what"] == "payload"
+    checked = headrace("suppress", "check", *store, "--json")
+    assert [(one["url"], one["what"]) for one in checked.json["held"]] == [("http://x.org/down", "payload")]
     assert "no suppression in force" in headrace("suppress", "remove", "abc", *store, "--reason", "x").err

@@ -1,5 +1,6 @@
 """`headrace suppress`: what was taken down, so that no later build of the store brings it back."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ Domain = Annotated[str | None, typer.Option(help="Everything under this domain."
 DocId = Annotated[str | None, typer.Option("--doc-id", help="This one document.")]
 TextFile = Annotated[Path | None, typer.Option("--text-file", help="Every document with exactly this text.")]
 
+PayloadFile = Annotated[
+    Path | None,
+    typer.Option("--payload-file", help="Every document that was extracted from exactly these bytes."),
+]
+
 COLUMNS = ("name", "what", "value", "reason", "date")
 
 
@@ -25,6 +31,7 @@ def suppress_add(
     domain: Domain = None,
     doc_id: DocId = None,
     text_file: TextFile = None,
+    payload_file: PayloadFile = None,
     date: Date = "",
 ) -> Result:
     """Take something down: builds of this store leave it out, and hold what resembles it for review."""
@@ -32,10 +39,11 @@ def suppress_add(
     from headrace.pipeline.suppressions import suppress, text_digest
 
     text = None if text_file is None else text_digest(text_file.read_text(encoding="utf-8"))
-    given = {"url": url, "domain": domain, "doc_id": doc_id, "text": text}
+    payload = None if payload_file is None else sha256(payload_file.read_bytes()).hexdigest()
+    given = {"url": url, "domain": domain, "doc_id": doc_id, "text": text, "payload": payload}
     named = [(what, value) for what, value in given.items() if value is not None]
     if len(named) != 1:
-        raise typer.BadParameter("give one of --url, --domain, --doc-id and --text-file")
+        raise typer.BadParameter("give one of --url, --domain, --doc-id, --text-file and --payload-file")
     made = suppress(Store.open(store), *named[0], reason, date)  # type: ignore[arg-type]
     data = {"name": made.name, "what": made.what, "value": made.value}
     return Result(data, lambda console: console.print(facts(data)))

@@ -33,7 +33,9 @@ from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.views import id_of_column
 
 SIGNATURE = "signature"
+PAYLOAD = "payload_digest"
 _DIGEST_HASHES = 2  # of 64 bits
+_PAYLOAD_HASHES = 8  # as it is written, in hexadecimal digits
 _EXACT = {"reason": "exact_duplicate", "similarity": 1.0}
 
 
@@ -101,6 +103,12 @@ def measured_as(stage: Measure) -> dict[str, Any]:
     return {"signal": stage.signal, "options": json.loads(canonical_json(options)), "resources": stage.resources()}
 
 
+def hashed_as(column: str, recipe: Recipe) -> dict[str, Any]:
+    """Return what decides the hashes of a column: how a recipe measures them, or that they are of payloads."""
+    signal = id_of_column(column)
+    return measured_as(measure_stage(recipe, signal)) if signal else {"document": column}
+
+
 def find_indexes(step: ExactStep | MinHashStep, bands: Bands, recipe: Recipe, store: Store) -> dict[str, Manifest]:
     """Return the artifacts of the indexes that a step names, by the roles that stages read them in.
 
@@ -109,10 +117,10 @@ def find_indexes(step: ExactStep | MinHashStep, bands: Bands, recipe: Recipe, st
         StoreError, IntegrityError: the artifact is gone or damaged.
     """
     found: dict[str, Manifest] = {}
-    measured = measure_stage(recipe, id_of_column(bands.column))
+    hashed = hashed_as(bands.column, recipe)
     for name in step.against:
         index = find_named(IndexKeys.name, name, store)
-        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, **measured_as(measured)}
+        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, **hashed}
         theirs = {key: index.config[key] for key in ("bands", "rows", "bits")} | index.config["measured"]
         if theirs != made:
             raise RecipeError(
@@ -141,8 +149,9 @@ def bloom_stages(step: BloomStep) -> tuple[BloomRepeats, MarkRepeats]:
 
 
 def exact_bands(step: ExactStep) -> Bands:
-    """Return the stage that cuts digests of 128 bits into one band."""
-    return Bands(column=step.column, bands=1, rows=_DIGEST_HASHES, scope=_scope(step))
+    """Return the stage that makes each digest one band: those of signals have 128 bits, those of payloads 64 digits."""
+    rows = _PAYLOAD_HASHES if step.column == PAYLOAD else _DIGEST_HASHES
+    return Bands(column=step.column, bands=1, rows=rows, scope=_scope(step))
 
 
 def minhash_bands(step: MinHashStep, recipe: Recipe) -> Bands:

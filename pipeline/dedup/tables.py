@@ -20,7 +20,7 @@ from headrace.pipeline.doc_ids import id_words
 from headrace.pipeline.schema import Tally
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns, same_rows
-from headrace.pipeline.views import id_of_column, roles_of_columns
+from headrace.pipeline.views import role_of_column, roles_of_columns
 
 
 @dataclass(frozen=True)
@@ -105,5 +105,5 @@ class DecidingTables:
 
     def hashes(self, column: str, bits: int, rows: Int64s, places: Int64s) -> Hashes:
         """Return hashes of the documents of these numbers; see `gather_hashes`."""
-        paths = self.paths[f"signals:{id_of_column(column)}"]
+        paths = self.paths[role_of_column(column)]
         return gather_hashes(paths, column, bits, rows, self.num_rows, places, self.folder)

@@ -20,7 +20,7 @@ from headrace.pipeline.schema import Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_aligned, read_batches, read_columns
-from headrace.pipeline.views import id_of_column, roles_of_columns
+from headrace.pipeline.views import role_of_column, roles_of_columns
 
 BATCH_ROWS = 16_384
 _MOST_ROWS = 1 << 32
@@ -43,7 +43,7 @@ class Bands(Stage):
 
     def inputs(self) -> tuple[str, ...]:
         """Return the table of the hashes, and those of the columns that make the scope."""
-        return tuple(dict.fromkeys([f"signals:{id_of_column(self.column)}", *roles_of_columns(self.scope)]))
+        return tuple(dict.fromkeys([role_of_column(self.column), *roles_of_columns(self.scope)]))
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return one task a part."""

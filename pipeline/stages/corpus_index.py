@@ -17,7 +17,7 @@ from headrace.pipeline.schema import Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns, same_rows
-from headrace.pipeline.views import id_of_column
+from headrace.pipeline.views import role_of_column
 
 
 @register
@@ -33,7 +33,7 @@ class IndexDocuments(Stage):
 
     def inputs(self) -> tuple[str, ...]:
         """Return the hashes and the last verdicts."""
-        return (f"signals:{id_of_column(self.column)}", "verdicts")
+        return (role_of_column(self.column), "verdicts")
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return one task a part."""

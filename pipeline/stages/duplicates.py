@@ -30,7 +30,7 @@ from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths
 from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import write_table
-from headrace.pipeline.views import id_of_column, roles_of_columns
+from headrace.pipeline.views import role_of_column, roles_of_columns
 
 
 @register
@@ -73,7 +73,7 @@ class Duplicates(Stage):
 
     def inputs(self) -> tuple[str, ...]:
         """Return the buckets, the hashes, the verdicts and the tables of columns that decide."""
-        roles = ["buckets", "verdicts", f"signals:{id_of_column(self.column)}", *self.columns()]
+        roles = ["buckets", "verdicts", role_of_column(self.column), *self.columns()]
         roles += self._comparison.measure.inputs() if self._comparison else ()
         return tuple(dict.fromkeys([*roles, *((SUPPRESSIONS,) if self.suppressed else ())]))
 

@@ -23,7 +23,7 @@ from headrace.pipeline.stages.contract import Planning, input_paths, register
 from headrace.pipeline.stages.judge import Verdicts, overlay
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_aligned
-from headrace.pipeline.views import id_of_column
+from headrace.pipeline.views import role_of_column
 
 _AT_ONCE = 1 << 16
 
@@ -46,7 +46,7 @@ class Earlier(Verdicts):
     def inputs(self) -> tuple[str, ...]:
         """Return entries, hashes and verdicts, and of each index its keys and its documents."""
         indexes = (f"{what}:{name}" for name in self.against for what in ("index", "indexed"))
-        return ("bands", f"signals:{id_of_column(self.column)}", "verdicts", *indexes)
+        return ("bands", role_of_column(self.column), "verdicts", *indexes)
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return one task a part, over all of each index."""

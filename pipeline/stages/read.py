@@ -76,7 +76,7 @@ class Read(Stage):
     """Reads files of `sources`; `sample` is a share of records in 2^32, `limit` a number of documents per task."""
 
     name: ClassVar[str] = "read"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     table: ClassVar[str] = "documents"
 
     sources: tuple[SourceConfig, ...]
@@ -269,6 +269,7 @@ class _Reading:
             "date": entry.date or None,
             "metadata": json.dumps(dict(outcome.metadata), sort_keys=True, ensure_ascii=False),
             "text_bytes": text_bytes,
+            "payload_digest": sha256(entry.payload).hexdigest(),
             "origin": origin,
         }
         return document, _Fate(entry.extent, "kept", None)

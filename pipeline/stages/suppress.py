@@ -18,6 +18,8 @@ from headrace.pipeline.suppressions import text_digest
 from headrace.pipeline.tables import read_batches, write_table
 
 BATCH_ROWS = 4096
+COLUMN_OF = {"text": "text", "payload": "payload_digest"}
+"""Columns that only some entries ask."""
 _EVERY_ROW = ["doc_id", "url", "text_bytes"]
 
 
@@ -49,7 +51,8 @@ class Suppress(Stage):
         return Made({self.table: file}, Ledger(input=tallies[0], kept=tallies[0]))
 
     def _batches(self, paths: list[Path], tallies: list[Tally]) -> Iterator[pa.RecordBatch]:
-        columns = [*_EVERY_ROW, *(["text"] if any(one["what"] == "text" for one in self.entries) else [])]
+        asked = {one["what"] for one in self.entries}
+        columns = [*_EVERY_ROW, *(column for what, column in COLUMN_OF.items() if what in asked)]
         for path in paths:
             for batch in read_batches(path, columns, batch_rows=BATCH_ROWS):
                 found = [
@@ -63,7 +66,7 @@ class Suppress(Stage):
                 yield pa.RecordBatch.from_pylist(found, schema=FINDINGS)
 
     def entry_for(self, document: dict[str, Any]) -> dict[str, str] | None:
-        """Return the entry that names a document: its id, its text, its URL or the narrowest domain; None without."""
+        """Return the entry that names a document: its id, text, payload, URL or the narrowest domain; None without."""
         known = {(one["what"], one["value"]): one for one in self.entries}
         return next((known[name] for name in _names(document) if name in known), None)
 
@@ -72,6 +75,8 @@ def _names(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "doc_id", document["doc_id"]
     if "text" in document:
         yield "text", text_digest(document["text"])
+    if "payload_digest" in document:
+        yield "payload", document["payload_digest"]
     if document["url"]:
         yield "url", canonical_url(document["url"])
         labels = split_url(document["url"]).host.lower().removeprefix("www.").split(".")

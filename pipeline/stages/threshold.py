@@ -23,7 +23,7 @@ from headrace.pipeline.schema import THRESHOLDS, Ledger, Manifest, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_aligned, read_columns, write_table
-from headrace.pipeline.views import id_of_column
+from headrace.pipeline.views import role_of_column
 
 
 @register
@@ -40,7 +40,7 @@ class Threshold(Stage):
 
     def inputs(self) -> tuple[str, ...]:
         """Return the side table of the column and the earlier verdicts."""
-        return (f"signals:{id_of_column(self.column)}", "verdicts")
+        return (role_of_column(self.column), "verdicts")
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return the one task, over all parts."""
