@@ -115,6 +115,7 @@ TOKENS = pa.schema(
         ("source", pa.string()),
         ("split_key", pa.string()),
         ("cluster", pa.string()),
+        ("cluster_size", pa.int64()),
     ]
 )
 """One row a document, by `order`, a hash of `doc_id`. `tokens` are little-endian uint16 or uint32, without specials;
@@ -130,9 +131,12 @@ STREAM_INDEX = pa.schema(
         ("num_positions", pa.int64()),
         ("num_bytes", pa.int64()),
         ("num_rows", pa.int64()),
+        ("num_split", pa.int64()),
+        ("most_pieces", pa.int64()),
     ]
 )
-"""One row a storage window and split: which documents it spans, and how many packed rows they make."""
+"""One row a storage window and split: which documents it spans, and what they are packed into: rows, documents that are
+cut, pieces in the row that has most."""
 
 PAIRS = pa.schema([("left", pa.string()), ("right", pa.string()), ("shared", pa.int64()), ("total", pa.int64())])
 """Contents that were compared by their shingles, the smaller one left: how many both have, how many one of them has."""

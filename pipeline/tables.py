@@ -5,7 +5,7 @@ of each row group's bytes, and the fold of its rows. Row groups are cut by bytes
 read (a few tens of MB) whatever the size of a document.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,30 @@ METADATA_PREFIX = "headrace."
 
 
 class TableWriter:
-    """Writes one table: `write` batches, then `close` returns the record of the file."""
+    """Writes one table: `write` batches, then `close` returns the record of the file.
+
+    Columns named by `plain` are not compressed; a table with such has no nested columns.
+    """
 
     def __init__(
-        self, path: Path, schema: pa.Schema, metadata: Mapping[str, str], row_group_bytes: int = ROW_GROUP_BYTES
+        self,
+        path: Path,
+        schema: pa.Schema,
+        metadata: Mapping[str, str],
+        row_group_bytes: int = ROW_GROUP_BYTES,
+        plain: Collection[str] = (),
     ) -> None:
         self._path, self._schema, self._limit = path, schema, row_group_bytes
         named = {METADATA_PREFIX + key: value for key, value in metadata.items()}
         self._stored = schema.with_metadata(named)
+        codecs = {name: "none" if name in plain else "zstd" for name in schema.names}
         self._writer = pq.ParquetWriter(
-            path, self._stored, compression="zstd", write_page_checksum=True, write_page_index=True
+            path,
+            self._stored,
+            compression=codecs if plain else "zstd",
+            use_dictionary=[name for name in schema.names if name not in plain] if plain else True,
+            write_page_checksum=True,
+            write_page_index=True,
         )
         self._pending: list[pa.RecordBatch] = []
         self._bytes = self._rows = 0
@@ -47,12 +61,13 @@ class TableWriter:
         """Append the rows of a batch."""
         for piece in _pieces(batch, self._limit):
             if self._bytes + piece.nbytes > self._limit or self._rows + piece.num_rows > ROW_GROUP_ROWS:
-                self._flush()
+                self.end_row_group()
             self._pending.append(piece)
             self._bytes, self._rows = self._bytes + piece.nbytes, self._rows + piece.num_rows
             self._fold += fold_batch(piece)
 
-    def _flush(self) -> None:
+    def end_row_group(self) -> None:
+        """Write what is pending; the next row begins a row group."""
         if self._pending:
             table = pa.Table.from_batches(self._pending, self._schema).cast(self._stored)
             self._writer.write_table(table, row_group_size=table.num_rows)
@@ -60,7 +75,7 @@ class TableWriter:
 
     def close(self) -> StoredFile:
         """Finish the file and return its record."""
-        self._flush()
+        self.end_row_group()
         self._writer.close()
         return StoredFile(
             name=self._path.name,

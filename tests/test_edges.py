@@ -24,6 +24,7 @@ from headrace.pipeline.errors import InputError, LockError, RecipeError
 from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.schema import TOKENS, TaskInput
+from headrace.pipeline.serving import window_edges
 from headrace.pipeline.split import HELDOUT_UNIT, heldout_rows, is_heldout
 from headrace.pipeline.stages.contract import Planning
 from headrace.pipeline.stages.read import Read, SourceConfig
@@ -288,8 +289,7 @@ def test_windows_of_long_documents_are_short(tmp_path: Path) -> None:
         *(("train", 3, 3, 2, 3), ("heldout", 3, 3, 1, 2)),
         *(("train", 6, 1, 1, 2), ("heldout", 6, 1, 0, 0)),
     ]
-    alone = StreamIndex(sequence_length=4, window_positions=20)
-    assert list(alone._edges(np.array(lengths) + 1)) == [(0, 3), (3, 7)]
+    assert list(window_edges(np.array(lengths) + 1, 8192, 20)) == [(0, 3), (3, 7)]
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.integers(0, HELDOUT_UNIT))

@@ -1,6 +1,5 @@
 """Law 3: a batch is a pure function of plan and step; every token of an epoch is served exactly once."""
 
-import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from headrace.pipeline.split import is_heldout, split_key
 from headrace.pipeline.store import Store
 from headrace.pipeline.walk import BuildOptions
 from headrace.trainer.batch import IGNORE, Batch
-from headrace.trainer.order import Mixture, permutation
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import CorpusWeight, DataConfig
+from headrace.trainer.streaming.permutation import permutation
 from headrace.trainer.trace import trace
-from headrace.trainer.windows import Window
 from tests.making import RECIPE, make_crawl, write_recipe
 
 LENGTH, ROWS = 64, 8
@@ -67,7 +65,7 @@ def test_ranks_share_the_one_batch(stream: Stream, world: int) -> None:
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(stream: Stream) -> None:
-    with pytest.raises(InputError, match="global_batch is 8, which 3 processes"):
+    with pytest.raises(InputError, match="global_batch is 8 at step 0, which 3 processes"):
         stream.batch(0, 0, 3)
 
 
@@ -118,7 +116,8 @@ def test_num_bytes_are_those_of_the_texts(built: Built, stream: Stream) -> None:
 
 def test_held_out_documents_are_never_served(stream: Stream) -> None:
     table = stream.corpora[0].table("heldout")
-    held = {doc_id for number in range(len(table.places)) for doc_id in table.window(number).doc_ids}
+    windows = [table.read(number) for number in range(len(table))]
+    held = {window.doc_id(number) for window in windows for number in range(len(window.begins))}
     assert held
     for step in range(40):
         assert not held & {piece.doc_id for _, pieces in stream.pieces(step) for piece in pieces}
@@ -160,30 +159,6 @@ def test_permutations_are_permutations(length: int, name: str, epoch: int) -> No
 
 def test_a_permutation_stays_what_it_is() -> None:
     assert permutation(10, "rows", 7, 0, 0, 0).tolist() == [9, 2, 4, 0, 1, 7, 3, 8, 5, 6]
-
-
-@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=5), st.integers(1, 400))
-def test_mixtures_keep_their_shares_at_every_sample(weights: list[float], count: int) -> None:
-    mixture = Mixture.of(weights)
-    served = [0] * len(weights)
-    for sample in range(count):
-        source, position = mixture.locate(sample)
-        assert position == served[source]
-        served[source] += 1
-    for share, number in zip(mixture.shares, served, strict=True):
-        assert abs(number - count * share / sum(mixture.shares)) < len(weights)
-
-
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.integers(1, 17))
-def test_pieces_tile_the_rows(lengths: list[int], width: int) -> None:
-    window = Window.of([str(n) for n in range(len(lengths))], [np.ones(n, dtype="<u2") for n in lengths], 0)
-    total = sum(lengths) + len(lengths)
-    pieces = [piece for row in range(-(-total // width)) for piece in window.pieces(row, width)]
-    assert sum(piece.length for piece in pieces) == total
-    for doc_id, group in itertools.groupby(pieces, key=lambda piece: piece.doc_id):
-        stretches = list(group)
-        assert sum(piece.length for piece in stretches) == lengths[int(doc_id)] + 1
-        assert stretches[0].start == 0
 
 
 @pytest.mark.parametrize(

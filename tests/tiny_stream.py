@@ -46,8 +46,8 @@ class TinyStream:
         for place in range(1, text.shape[1]):
             text[:, place] = np.where(noise[:, place], drawn[:, place], (5 * text[:, place - 1] + 7) % self.vocab_size)
         documents, positions, targets = self._cut(random, text)
-        num_bytes = 3 * (targets != IGNORE).sum(axis=1)
-        return Batch(step, text[:, :-1].copy(), targets, positions, documents, num_bytes.astype(np.int64))
+        token_bytes, sources = np.full(self.vocab_size, 3, np.int64), np.zeros(shape[0], np.int16)
+        return Batch(step, text[:, :-1].copy(), targets, positions, documents, token_bytes, sources)
 
     def _cut(self, random: np.random.Generator, text: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows, length = text.shape[0], text.shape[1] - 1

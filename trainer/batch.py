@@ -7,6 +7,7 @@ and the rows of all ranks together are the rows of the one batch, in an order th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +28,8 @@ class Batch:
         positions: int32 (rows, sequence_length), from 0 in each piece of a document.
         documents: int32 (rows, sequence_length), number of the piece in its row, -1 on padding; attention never
             crosses it.
-        num_bytes: int64 (rows,), UTF-8 bytes of the text that the row's targets stand for.
+        token_bytes: int64 (vocabulary,), UTF-8 bytes of the text that each token stands for.
+        sources: int16 (rows,), number of the corpus that each row is from, in the order of the plan.
     """
 
     step: int
@@ -35,11 +37,41 @@ class Batch:
     targets: NDArray[np.int32]
     positions: NDArray[np.int32]
     documents: NDArray[np.int32]
-    num_bytes: NDArray[np.int64]
+    token_bytes: NDArray[np.int64]
+    sources: NDArray[np.int16]
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.tokens)
+
+    @cached_property
+    def num_bytes(self) -> NDArray[np.int64]:
+        """UTF-8 bytes of the text that each row's targets stand for, int64 (rows,)."""
+        lengths: NDArray[np.int64] = np.where(
+            self.targets == IGNORE, 0, self.token_bytes[np.maximum(self.targets, 0)]
+        ).sum(axis=1, dtype=np.int64)
+        return lengths
+
+    def cumulative_lengths(self, size: int | None = None) -> NDArray[np.int32]:
+        """Return where pieces begin in the rows end to end, and where the last one ends: `cu_seqlens`.
+
+        Padding at a row's end is a piece of its own. With a `size` the array is filled up with its last value, so that
+        its shape does not change from batch to batch.
+
+        Raises:
+            ValueError: there are more pieces than fit.
+        """
+        edges = np.ones(self.documents.shape, dtype=bool)
+        edges[:, 1:] = self.documents[:, 1:] != self.documents[:, :-1]
+        begins = np.flatnonzero(edges.ravel()).astype(np.int32)
+        total = np.int32(self.documents.size)
+        if size is None:
+            return np.append(begins, total)
+        if len(begins) >= size:
+            raise ValueError(f"{len(begins)} pieces do not fit in cumulative lengths of size {size}")
+        filled = np.full(size, total, np.int32)
+        filled[: len(begins)] = begins
+        return filled
 
     def rows(self, selection: slice) -> "Batch":
         """Return the batch of only these rows (views, nothing is copied)."""
@@ -49,7 +81,8 @@ class Batch:
             self.targets[selection],
             self.positions[selection],
             self.documents[selection],
-            self.num_bytes[selection],
+            self.token_bytes,
+            self.sources[selection],
         )
 
 
@@ -58,12 +91,7 @@ class BatchSource(Protocol):
 
     @property
     def sequence_length(self) -> int:
-        """Tokens in a row."""
-        ...
-
-    @property
-    def global_batch(self) -> int:
-        """Rows of a step, over all ranks."""
+        """Tokens in a row, at most."""
         ...
 
     @property

@@ -1,277 +1,274 @@
 """The stream: batch number s as pure arithmetic over a plan (law 3).
 
-Sample n of a run belongs to a source (`Mixture`) and is that source's sample number m. In epoch m // rows the source's
-windows, and the rows within each, are permuted by name: (seed, source, epoch, window). So the batch of a step depends
-on no rank, no worker and no history; the state of a stream is the plan's digest and the digest of its schedule log,
-which stays empty unless a controller changes the mixture.
+Sample n of a run belongs to a source (`streaming.fair`) and is a row of it (`streaming.source`), made of pieces of
+documents (`pipeline.packing`). So the batch of a step depends on no rank, no worker and no history; the state of a
+stream is the plan's digest, how many samples were seen, and the digest of its schedule log, which stays empty unless a
+controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.pipeline.artifacts import make_one, manifest_path
-from headrace.pipeline.engines import InlineEngine
-from headrace.pipeline.errors import InputError
+from headrace.pipeline.artifacts import manifest_path
+from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import digest_json
-from headrace.pipeline.schema import Digest, Manifest, Signed, Strict
 from headrace.pipeline.split import HELDOUT_UNIT
-from headrace.pipeline.stages.stream_index import StreamIndex
-from headrace.pipeline.store import MANIFEST, Store
-from headrace.pipeline.vocabulary import Vocabulary
-from headrace.trainer.batch import IGNORE, Batch
-from headrace.trainer.order import Mixture, permutation
+from headrace.trainer.batch import Batch
 from headrace.trainer.stream_config import DataConfig
-from headrace.trainer.windows import Piece, TokenTable, Window
+from headrace.trainer.streaming.cache import WindowCache
+from headrace.trainer.streaming.corpus import Corpus, Serving, open_corpus
+from headrace.trainer.streaming.fair import Change, FairOrder
+from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
+from headrace.trainer.streaming.rows import RowArrays
+from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
+from headrace.trainer.streaming.source import Source
+from headrace.trainer.streaming.windows import Piece
+
+_SLAB_POSITIONS, _SLABS = 1 << 17, 2
 
 
-class PlannedCorpus(Strict):
-    """A corpus of a plan: its tokens, index and tokenizer by content, where they lay, and its weight."""
+class Reweighted(NamedTuple):
+    """An entry of the schedule log: from a step on, the corpora have other weights than were planned."""
 
-    name: str
-    tokens: Digest
-    index: Digest
-    tokenizer: Digest
-    weight: float
-    path: str
-
-
-class StreamPlan(Signed):
-    """The resolved data of a run. `digest` covers places too; `identity` is what a batch depends on."""
-
-    corpora: tuple[PlannedCorpus, ...]
-    sequence_length: int
-    global_batch: int
-    heldout: int
-    seed: int
-
-    @property
-    def identity(self) -> str:
-        """The digest of all that determines a batch: contents, weights, shapes and seed, and no path."""
-        fields = self.model_dump(mode="json", exclude={"digest"})
-        for corpus in fields["corpora"]:
-            del corpus["path"], corpus["name"]
-        return digest_json(fields)
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """A corpus opened for streaming."""
-
-    name: str
-    store: Store
-    tokens: Manifest
-    index: Manifest
-    tokenizer_path: Path
-    vocabulary: Vocabulary
-
-    def table(self, split: str) -> TokenTable:
-        """Return the windows of a split."""
-        return TokenTable(self.store, self.tokens, self.index, split, self.vocabulary.end_of_text)
-
-
-def open_corpus(path: Path, sequence_length: int, heldout: int) -> Corpus:
-    """Open a token artifact by its manifest, and make its stream index if there is none yet.
-
-    Raises:
-        InputError: it is no manifest of tokens, holds no document to train on, or its tokenizer has seen what is to be
-            held out.
-    """
-    path = path / MANIFEST if path.is_dir() else path
-    tokens = Manifest.load(path)
-    if tokens.stage != "tokenize":
-        raise InputError(f"{path}: a manifest of stage {tokens.stage!r}; training reads the one of stage 'tokenize'")
-    store = Store.containing(path)
-    stage = StreamIndex(sequence_length=sequence_length, heldout=heldout)
-    index = make_one("stream index", stage, {"tokens": tokens}, store, InlineEngine())
-    encoded = upstream(tokens, "encoded", store)
-    tokenizer = upstream(encoded, "tokenizer", store)
-    _refuse_seen(path, tokenizer, heldout)
-    file = tokenizer.parts[0].files[tokenizer.table]
-    tokenizer_path = store.artifact_folder(tokenizer.stage, tokenizer.key) / file.name
-    name = f"{tokens.name} {tokens.content[:12]}"
-    return Corpus(name, store, tokens, index, tokenizer_path, Vocabulary.load(tokenizer_path))
-
-
-def _refuse_seen(path: Path, tokenizer: Manifest, heldout: int) -> None:
-    """Raise `InputError` if the tokenizer was trained on documents that are to be held out."""
-    kept_from_it = int(tokenizer.config.get("heldout", heldout))
-    if heldout > kept_from_it:
-        raise InputError(
-            f"{path}: {heldout} in 10,000 documents are to be held out, but only {kept_from_it} were kept from the "
-            f"tokenizer; set heldout = {kept_from_it / HELDOUT_UNIT} in [data], or build with heldout = {heldout} in "
-            "[split] of the recipe"
-        )
-
-
-def upstream(manifest: Manifest, role: str, store: Store) -> Manifest:
-    """Return the manifest that another was made from, by its role."""
-    source = next(item for item in manifest.inputs if item.role == role)
-    path = store.find_manifest(source.stage, source.key)
-    if path is None:
-        raise InputError(f"{store.root}: the {role} that {manifest.name!r} was made from is gone; build it again")
-    return Manifest.load(path)
-
-
-class _Source:
-    """One corpus as an endless, permuted line of rows."""
-
-    def __init__(self, number: int, table: TokenTable, seed: int) -> None:
-        self._name, self._table = (seed, number), table
-        self._order = lru_cache(2)(self._epoch_order)
-        self._rows = lru_cache(64)(self._row_order)
-
-    @cached_property
-    def num_rows(self) -> int:
-        """Rows of one epoch."""
-        return sum(place.num_rows for place in self._table.places)
-
-    def _epoch_order(self, epoch: int) -> tuple[Any, Any]:
-        windows = permutation(len(self._table.places), "windows", *self._name, epoch)
-        rows = np.array([place.num_rows for place in self._table.places], dtype=np.int64)
-        return windows, np.cumsum(rows[windows])
-
-    def _row_order(self, epoch: int, window: int) -> Any:
-        return permutation(self._table.places[window].num_rows, "rows", *self._name, epoch, window)
-
-    def locate(self, sample: int) -> tuple[int, int]:
-        """Return the window and row that serve this source's sample."""
-        epoch, position = divmod(sample, self.num_rows)
-        windows, ends = self._order(epoch)
-        place = int(np.searchsorted(ends, position, side="right"))
-        window = int(windows[place])
-        row = position - (int(ends[place - 1]) if place else 0)
-        return window, int(self._rows(epoch, window)[row])
-
-    def window(self, number: int) -> Window:
-        """Return a window's documents."""
-        return self._table.window(number)
+    step: int
+    weights: tuple[float, ...]
 
 
 class Stream:
-    """Gives any batch of a plan, and its held-out rows (`trainer.batch.BatchSource`)."""
+    """Gives any batch of a plan, and its held-out rows (`trainer.batch.BatchSource`).
 
-    def __init__(self, plan: StreamPlan, corpora: Sequence[Corpus]) -> None:
+    Args:
+        plan: what to serve.
+        corpora: its corpora, opened, in order.
+        log: changes of the mixture that a controller made, in order.
+    """
+
+    def __init__(self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = ()) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
-        self._byte_lengths = corpora[0].vocabulary.byte_lengths()
-        self._mixture = Mixture.of([corpus.weight for corpus in plan.corpora])
-        self._sources = [_Source(number, corpus.table("train"), plan.seed) for number, corpus in enumerate(corpora)]
-        for corpus, source in zip(corpora, self._sources, strict=True):
-            if not source.num_rows:
+        self._token_bytes = corpora[0].vocabulary.byte_lengths()
+        self._tables = [corpus.table("train") for corpus in corpora]
+        for corpus, table in zip(corpora, self._tables, strict=True):
+            if not len(table):
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
+        self._sources = [Source(number, table, plan.seed) for number, table in enumerate(self._tables)]
+        self._cache = WindowCache(self._tables)
+        self._steps_at_once = max(1, _SLAB_POSITIONS // (plan.rows(0) * plan.sequence_length))
+        self._set_log(())
+        for entry in log:
+            self.reweigh(*entry)
+
+    def _arrange(self) -> Samples:
+        planned = [(step, weights) for step, weights in self.plan.weights]
+        changes = dict(planned) | {entry.step: entry.weights for entry in self.log}
+        arranged = [Change(self.plan.first_sample(step), changes[step]) for step in sorted(changes)]
+        limits = [
+            None if corpus.max_epochs is None else int(corpus.max_epochs * source.num_rows)
+            for corpus, source in zip(self.plan.corpora, self._sources, strict=True)
+        ]
+        return Samples(FairOrder(self._sources, arranged, limits), self._sources)
 
     @property
     def sequence_length(self) -> int:
-        """Positions in a row."""
+        """Positions in a row, at most."""
         return self.plan.sequence_length
-
-    @property
-    def global_batch(self) -> int:
-        """Rows of a step, over all ranks."""
-        return self.plan.global_batch
 
     @property
     def vocab_size(self) -> int:
         """Number of token ids."""
         return self.corpora[0].vocabulary.size
 
+    @property
+    def num_steps(self) -> int | None:
+        """Steps whose batches are whole, or None where there is no end."""
+        end = self._samples.end
+        return None if end is None else self.plan.step_of(end)
+
     def state(self) -> dict[str, Any]:
-        """Return what fixes every batch: the plan, and the log of changes to its mixture (none)."""
-        return {"plan": self.plan.identity, "schedule": {"digest": digest_json([]), "length": 0}}
+        """Return what fixes every batch: the plan, and the log of changes to its mixture."""
+        entries = [[entry.step, list(entry.weights)] for entry in self.log]
+        return {"plan": self.plan.identity, "schedule": {"digest": digest_json(entries), "length": len(entries)}}
 
     def contents(self) -> tuple[str, ...]:
         """Return the content ids of the corpora's tokens, in order."""
         return tuple(corpus.tokens for corpus in self.plan.corpora)
 
+    def reweigh(self, step: int, weights: Sequence[float]) -> None:
+        """Give the corpora other weights from a step on, until the plan's schedule or the next entry says otherwise.
+
+        Batches of earlier steps stay what they were. The entry goes into the log, which a replay must be given.
+
+        Raises:
+            RecipeError: the step is not after the last entry's, or the weights cannot be.
+        """
+        entry = Reweighted(step, tuple(float(weight) for weight in weights))
+        if self.log and step <= self.log[-1].step:
+            raise RecipeError(f"the mixture was changed at step {self.log[-1].step}; a change at {step} is too late")
+        if step < 0 or len(entry.weights) != len(self.corpora) or min(entry.weights) < 0 or not any(entry.weights):
+            raise RecipeError(
+                f"weights {list(weights)} from step {step}: give {len(self.corpora)}, none negative, one above 0"
+            )
+        self._set_log((*self.log, entry))
+
+    def _set_log(self, log: tuple[Reweighted, ...]) -> None:
+        self.log, self._expected = log, -1
+        self._samples = self._arrange()
+        self._slab = lru_cache(_SLABS)(self._make_slab)
+
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the rank's rows of the batch of a step.
 
         Raises:
-            InputError: the global batch cannot be shared evenly among the ranks, or there is no such rank.
+            InputError: the global batch cannot be shared evenly among the ranks, there is no such rank, or the corpora
+                may not be served so often.
+            IntegrityError: what is stored is damaged.
         """
-        if self.global_batch % world:
-            raise InputError(f"global_batch is {self.global_batch}, which {world} processes cannot share evenly")
+        number = step // self._steps_at_once
+        return self._slab(number, rank, world)[step - number * self._steps_at_once]
+
+    def _make_slab(self, number: int, rank: int, world: int) -> list[Batch]:
+        """Return the batches of some steps that follow one another, whose rows are written together: as views of them.
+
+        Of the steps after the last whole batch there are none, but the first raises why.
+        """
+        first = number * self._steps_at_once
+        end = self.num_steps
+        steps = range(first, first + self._steps_at_once)
+        if end is not None and end > first:
+            steps = range(first, min(steps.stop, end))
+        found = [self._find(*self._share(step, rank, world)) for step in steps]
+        arrays = self._assemble(joined(found))
+        batches, begin = [], 0
+        for step, located in zip(steps, found, strict=True):
+            rows = slice(begin, begin + len(located.rows))
+            batches.append(self._batch(step, arrays.part(rows), located.sources))
+            begin = rows.stop
+        return batches
+
+    def _share(self, step: int, rank: int, world: int) -> tuple[int, int]:
+        """Return the first sample of a rank in a step, and how many it has."""
+        rows = self.plan.rows(step)
+        if rows % world:
+            raise InputError(f"global_batch is {rows} at step {step}, which {world} processes cannot share evenly")
         if not 0 <= rank < world:
             raise InputError(f"there is no process {rank} of {world}; they count from 0")
-        share = self.global_batch // world
-        first = step * self.global_batch + rank * share
-        return self._assemble(step, [self._find(sample) for sample in range(first, first + share)])
+        return self.plan.first_sample(step) + rank * (rows // world), rows // world
+
+    def _find(self, first: int, count: int) -> Located:
+        """Locate samples; what the block and the next one need is read ahead."""
+        located, number = self._samples.find(first, count), first // BLOCK
+        if number != self._expected:
+            self._expected = number
+            self._cache.expect([*self._samples.windows(number), *self._samples.windows(number + 1)])
+        return located
+
+    def _batch(self, step: int, arrays: RowArrays, sources: Any) -> Batch:
+        length = self.plan.length(step)
+        if length != self.sequence_length:
+            arrays.cut(length, self._apart)
+            sources = np.repeat(sources, self.sequence_length // length)
+        return Batch(
+            step, arrays.tokens, arrays.targets, arrays.positions, arrays.documents, self._token_bytes, sources
+        )
+
+    def _assemble(self, located: Located) -> RowArrays:
+        arrays = RowArrays(len(located.rows), self.sequence_length)
+        slots = located.slots
+        for slot in np.unique(slots).tolist():
+            places = np.flatnonzero(slots == slot)
+            source, number = located.windows[slot]
+            end_of_text = self.corpora[source].vocabulary.end_of_text
+            arrays.write(self._cache.get((source, number)), located.rows[places], places, end_of_text, self._apart)
+        return arrays
+
+    @property
+    def _apart(self) -> bool:
+        return self.plan.masks == "documents"
 
     def pieces(self, step: int) -> list[tuple[int, list[Piece]]]:
-        """Return for each row of a step's batch which corpus it is from and what it holds."""
+        """Return for each row of a step's batch, before it is cut, which corpus it is from and what it holds."""
+        located = self._find(*self._share(step, 0, 1))
         found = []
-        for sample in range(step * self.global_batch, (step + 1) * self.global_batch):
-            source, _ = self._mixture.locate(sample)
-            window, row = self._find(sample)
-            found.append((source, window.pieces(row, self.sequence_length)))
+        for source, slot, row in zip(located.sources, located.slots, located.rows, strict=True):
+            window = self._cache.get(located.windows[slot])
+            found.append((int(source), window.pieces(int(row))))
         return found
 
     def heldout(self) -> Iterator[Batch]:
         """Yield the held-out rows of all corpora, each once, in order of storage."""
-        rows: list[tuple[Window, int]] = []
-        for corpus in self.corpora:
+        rows = self.plan.batches[0][1]
+        for source, corpus in enumerate(self.corpora):
             table = corpus.table("heldout")
-            for number, place in enumerate(table.places):
-                for row in range(place.num_rows):
-                    rows.append((table.window(number), row))
-                    if len(rows) == self.global_batch:
-                        yield self._assemble(0, rows)
-                        rows = []
-        if rows:
-            yield self._assemble(0, rows)
+            for number in range(len(table)):
+                window = table.read(number)
+                for first in range(0, int(table.num_rows[number]), rows):
+                    mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
+                    arrays = RowArrays(len(mine), self.sequence_length)
+                    arrays.write(window, mine, np.arange(len(mine)), corpus.vocabulary.end_of_text, self._apart)
+                    sources = np.full(len(mine), source, np.int16)
+                    made = (arrays.tokens, arrays.targets, arrays.positions, arrays.documents)
+                    yield Batch(0, *made, self._token_bytes, sources)
 
-    def _find(self, sample: int) -> tuple[Window, int]:
-        source, number = self._mixture.locate(sample)
-        window, row = self._sources[source].locate(number)
-        return self._sources[source].window(window), row
+    def state_dict(self, samples_seen: int) -> dict[str, Any]:
+        """Return the state of a stream that has served so many samples, below 1 KB; `restore` reads it."""
+        return self.state() | {"samples_seen": samples_seen, "summary": self.plan.summary()}
 
-    def _assemble(self, step: int, rows: Sequence[tuple[Window, int]]) -> Batch:
-        shape = (len(rows), self.sequence_length)
-        tokens, positions = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
-        targets, documents = np.full(shape, IGNORE, dtype=np.int32), np.full(shape, -1, dtype=np.int32)
-        for number, (window, row) in enumerate(rows):
-            line = slice(row * self.sequence_length, (row + 1) * self.sequence_length)
-            filled = len(window.tokens[line])
-            tokens[number, :filled], targets[number, :filled] = window.tokens[line], window.targets[line]
-            for index, piece in enumerate(window.pieces(row, self.sequence_length)):
-                place = slice(piece.offset, piece.offset + piece.length)
-                positions[number, place] = np.arange(piece.length)
-                documents[number, place] = index
-        lengths = np.where(targets == IGNORE, 0, self._byte_lengths[np.maximum(targets, 0)])
-        return Batch(step, tokens, targets, positions, documents, lengths.sum(axis=1, dtype=np.int64))
+    def restore(self, state: dict[str, Any], log: Sequence[Reweighted] = ()) -> int:
+        """Return how many samples were seen in a state of this plan; the log replaces this stream's.
+
+        Raises:
+            RecipeError: the state is of another plan (what differs is told), or of another log.
+        """
+        if state["plan"] != self.plan.identity:
+            told = differing(self.plan.summary(), state["summary"])
+            raise RecipeError(f"the state is of another plan: {told}")
+        replayed = Stream(self.plan, self.corpora, log) if log else self
+        if replayed.state()["schedule"] != state["schedule"]:
+            raise RecipeError(
+                f"the state has a schedule log of {state['schedule']['length']} entries, and the one given of "
+                f"{len(replayed.log)} is not it; give the log that was written with the state"
+            )
+        self._set_log(replayed.log)
+        return int(state["samples_seen"])
 
 
-def open_stream(config: DataConfig, seed: int) -> Stream:
+def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -> Stream:
     """Resolve the data of a run file: open corpora, make missing stream indexes, fix the plan.
 
     Raises:
         InputError: a manifest is absent or of another stage, or the corpora have different tokenizers.
     """
     heldout = round(config.heldout * HELDOUT_UNIT)
-    corpora = [open_corpus(Path(item.tokens), config.sequence_length, heldout) for item in config.corpora]
+    serving = Serving(config.sequence_length, config.packing, heldout, config.repetition)
+    corpora = [open_corpus(Path(item.tokens), serving) for item in config.corpora]
     planned = tuple(
         PlannedCorpus(
             name=corpus.name,
             tokens=corpus.tokens.content,
             index=corpus.index.content,
-            tokenizer=upstream(upstream(corpus.tokens, "encoded", corpus.store), "tokenizer", corpus.store).content,
-            weight=item.weight,
+            tokenizer=corpus.tokenizer.content,
             path=manifest_path(corpus.tokens, corpus.store),
+            max_epochs=item.max_epochs,
         )
         for item, corpus in zip(config.corpora, corpora, strict=True)
     )
     if len({corpus.tokenizer for corpus in planned}) > 1:
         names = ", ".join(f"{corpus.name}: {corpus.tokenizer[:12]}" for corpus in planned)
         raise InputError(f"the corpora of a run must share one tokenizer ({names}); tokenize them with the same one")
+    sizes = [corpus.table("train").total("num_positions") for corpus in corpora]
+    weights = {0: config.weights(sizes)} | {item.from_step: tuple(item.weights) for item in config.schedule}
     plan = StreamPlan(
         corpora=planned,
         sequence_length=config.sequence_length,
-        global_batch=config.global_batch,
+        packing=config.packing,
+        masks=config.masks,
+        batches=tuple((item.from_step, item.rows) for item in config.global_batch),
+        weights=tuple(sorted(weights.items())),
+        lengths=tuple((item.from_step, item.length) for item in config.lengths),
         heldout=heldout,
         seed=seed,
     )
-    return Stream(plan, corpora)
+    return Stream(plan, corpora, log)

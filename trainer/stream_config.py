@@ -1,27 +1,125 @@
-"""What a run file says about its data: corpora with weights, and how they become rows."""
+"""What a run file says about its data: corpora, mixture, packing, and how all that changes with the step."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from headrace.pipeline.packing import Packing
+from headrace.pipeline.serving import Repetition
 
 
-class CorpusWeight(BaseModel):
-    """A tokenized corpus and its share of the mixture, relative to the other weights."""
+class DataSection(BaseModel):
+    """A table of section `[data]`: frozen, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class CorpusWeight(DataSection):
+    """A tokenized corpus and its share of the mixture in tokens, relative to the other weights."""
 
     tokens: str
     """Path of the manifest of the token artifact."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: float | None = Field(default=None, ge=0)
+    epochs: float | None = Field(default=None, gt=0)
+    """Instead of a weight: how often the corpus is seen, relative to the `epochs` of the others."""
+    max_epochs: float | None = Field(default=None, gt=0)
+    """How often the corpus is served at most; then the others take its share."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.weight is not None and self.epochs is not None:
+            raise ValueError("a corpus has a weight or epochs, not both")
+        return self
 
 
-class DataConfig(BaseModel):
+class Weights(DataSection):
+    """From a step on, the corpora have these weights, in their order."""
+
+    from_step: int = Field(ge=0)
+    weights: list[float] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be_served(self) -> Self:
+        if min(self.weights) < 0 or not any(self.weights):
+            raise ValueError("weights are not negative, and one at least is above 0")
+        return self
+
+
+class Rows(DataSection):
+    """From a step on, a global batch has so many rows."""
+
+    from_step: int = Field(ge=0)
+    rows: int = Field(gt=0)
+
+
+class RowLength(DataSection):
+    """From a step on, rows are cut into rows of a length that divides `sequence_length`."""
+
+    from_step: int = Field(ge=0)
+    length: int = Field(gt=0)
+
+
+def _as_schedule(value: Any) -> Any:
+    return [{"from_step": 0, "rows": value}] if isinstance(value, int) else value
+
+
+class DataConfig(DataSection):
     """Section `[data]` of a run file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     corpora: list[CorpusWeight] = Field(min_length=1)
     sequence_length: int = Field(gt=0)
-    """Tokens in a row."""
-    global_batch: int = Field(gt=0)
-    """Rows of a step, over all ranks."""
+    """Tokens in a row, at most."""
+    global_batch: Annotated[list[Rows], BeforeValidator(_as_schedule), Field(min_length=1)]
+    """Rows of a step, over all ranks: a number, or numbers from steps on (`[{from_step, rows}]`)."""
+    packing: Packing = "concat"
+    masks: Literal["documents", "none"] = "documents"
+    """Whether attention and positions end with a document, or run through a row."""
+    temperature: float | None = Field(default=None, gt=0)
+    """Instead of weights: each corpus weighs its number of tokens to the power 1 / temperature."""
+    schedule: list[Weights] = []
+    lengths: list[RowLength] = []
+    repetition: Repetition | None = None
+    """How often training documents are served in an epoch, by a column."""
     heldout: float = Field(default=0.01, ge=0, lt=1)
     """Share of the split keys that is held out."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        _require_ascending("global_batch", [item.from_step for item in self.global_batch], starts=True)
+        _require_ascending("schedule", [item.from_step for item in self.schedule])
+        _require_ascending("lengths", [item.from_step for item in self.lengths])
+        for item in self.schedule:
+            if len(item.weights) != len(self.corpora):
+                raise ValueError(f"schedule: {len(item.weights)} weights are given for {len(self.corpora)} corpora")
+        for length in self.lengths:
+            if self.sequence_length % length.length:
+                raise ValueError(f"lengths: {length.length} does not divide sequence_length = {self.sequence_length}")
+        self._check_weights()
+        return self
+
+    def _check_weights(self) -> None:
+        given = [corpus for corpus in self.corpora if corpus.weight is not None or corpus.epochs is not None]
+        if self.temperature is not None and given:
+            raise ValueError("weights follow from the temperature, or are given to corpora; give one of both")
+        with_epochs = sum(corpus.epochs is not None for corpus in self.corpora)
+        if with_epochs not in (0, len(self.corpora)):
+            raise ValueError("epochs are given for all corpora or for none")
+        if not with_epochs and not any(corpus.weight is None or corpus.weight for corpus in self.corpora):
+            raise ValueError("one corpus at least needs a weight above 0")
+
+    def weights(self, num_tokens: Sequence[int]) -> tuple[float, ...]:
+        """Return the weights of the first step, given the tokens of an epoch of each corpus."""
+        if self.temperature is not None:
+            return tuple(float(f"{size ** (1 / self.temperature):.12g}") for size in num_tokens)
+        return tuple(
+            corpus.epochs * size if corpus.epochs is not None else 1.0 if corpus.weight is None else corpus.weight
+            for corpus, size in zip(self.corpora, num_tokens, strict=True)
+        )
+
+
+def _require_ascending(name: str, steps: Sequence[int], starts: bool = False) -> None:
+    if list(steps) != sorted(set(steps)):
+        raise ValueError(f"{name}: the steps {list(steps)} must ascend")
+    if starts and steps[0] != 0:
+        raise ValueError(f"{name}: the first entry must be from_step = 0")

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_batches
-from headrace.trainer.stream import Corpus, Stream, upstream
+from headrace.trainer.stream import Stream
+from headrace.trainer.streaming.corpus import Corpus, upstream
 
 COLUMNS = ["doc_id", "url", "source", "origin"]
 

@@ -1,10 +1,8 @@
-"""Stream index: how many packed rows each storage window makes, and nothing more.
+"""Stream index: how many rows, documents and positions each storage window makes, and nothing more.
 
-A window is some thousand consecutive documents of a token part, fewer where they are long. Within one, the documents of
-a split are laid end to end, each as `<|endoftext|>` and its tokens, every position predicting the next token and the
-last one the end of the text; the line is cut into rows of `sequence_length` positions, the last row padded. So a
-document takes its tokens + 1 positions, no token is dropped, and the number of rows is one division. Windows depend on
-no seed: the stream permutes windows and rows by arithmetic over this table.
+A window is some thousand consecutive documents of a token part, fewer where they are long. The documents of a split in
+it are packed into rows of `sequence_length` positions (`pipeline.packing`), a document being a line of its tokens + 1
+positions. Windows depend on no seed: the stream permutes windows and rows by arithmetic over this table.
 """
 
 from collections.abc import Iterator
@@ -16,8 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import Field
 
+from headrace.pipeline.packing import Packing, pack
 from headrace.pipeline.schema import STREAM_INDEX, Ledger, Tally, Task
+from headrace.pipeline.serving import WINDOW_DOCUMENTS, WINDOW_POSITIONS, Repetition, served, window_edges
 from headrace.pipeline.split import heldout_rows
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
@@ -30,19 +31,22 @@ LEFT_OUT = pa.schema([("part", pa.int64()), ("row", pa.int64()), ("doc_id", pa.s
 
 @register
 class StreamIndex(Stage):
-    """Counts rows per window and split; `heldout` is in 10,000 documents.
+    """Counts what each window and split serves; `heldout` is in 10,000 documents.
 
-    A window ends after `window_documents`, or with the document that brings it to `window_positions`.
+    A window ends after `window_documents`, or with the document that brings it to `window_positions`. `repetition` says
+    how often training documents are served in an epoch.
     """
 
     name: ClassVar[str] = "stream_index"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     table: ClassVar[str] = "stream_index"
 
-    sequence_length: int
-    window_documents: int = 8192
-    window_positions: int = 1 << 24
+    sequence_length: int = Field(ge=1)
+    packing: Packing = "concat"
+    window_documents: int = WINDOW_DOCUMENTS
+    window_positions: int = WINDOW_POSITIONS
     heldout: int = 100
+    repetition: Repetition | None = None
 
     def inputs(self) -> tuple[str, ...]:
         """Return the token tables."""
@@ -55,17 +59,20 @@ class StreamIndex(Stage):
     def run(self, task: Task, store: Store) -> Made:
         """Count every window of every part."""
         paths = input_paths(task, store, "tokens")
-        parts = [_Part.read(path, self.heldout) for path in paths]
-        clusters = pa.array(sorted(set().union(*(part.heldout_clusters() for part in parts))), pa.string())
+        clusters = pa.array(
+            sorted(set().union(*(_heldout_clusters(path, self.heldout) for path in paths))), pa.string()
+        )
         windows: list[Row] = []
         left_out: list[Row] = []
-        for number, (path, part) in enumerate(zip(paths, parts, strict=True)):
+        taken, total = Tally(), Tally()
+        for number, path in enumerate(paths):
+            part = _Part.read(path, self.heldout, self.repetition)
             near = part.near(clusters)
             windows += self._windows(number, part, near)
             left_out += _named(number, path, near)
-        total = Tally(records=sum(len(part.positions) for part in parts), bytes=sum(part.total_bytes for part in parts))
-        kept = Tally(records=sum(w["num_served"] for w in windows), bytes=sum(w["num_bytes"] for w in windows))
-        gone = Tally(records=len(left_out), bytes=total.bytes - kept.bytes)
+            taken += part.tally(~near)
+            total += part.tally()
+        gone = Tally(records=total.records - taken.records, bytes=total.bytes - taken.bytes)
         files = {
             name: write_table(
                 store.new_file(task, name),
@@ -75,35 +82,31 @@ class StreamIndex(Stage):
             )
             for name, schema, rows in ((self.table, STREAM_INDEX, windows), ("left_out", LEFT_OUT, left_out))
         }
-        dropped = {"near_heldout": gone} if left_out else {}
-        return Made(files, Ledger(input=total, kept=kept, dropped=dropped, output=kept))
+        dropped = {"near_heldout": gone} if gone.records else {}
+        return Made(files, Ledger(input=total, kept=taken, dropped=dropped, output=taken))
 
     def _windows(self, number: int, part: "_Part", near: NDArray[np.bool_]) -> Iterator[Row]:
-        for first, end in self._edges(part.positions):
+        for first, end in window_edges(part.positions, self.window_documents, self.window_positions):
             window = slice(first, end)
             for split in SPLITS:
-                served = (part.heldout[window] == (split == "heldout")) & ~near[window]
-                positions = int(part.positions[window][served].sum())
-                yield {
-                    "split": split,
-                    "part": number,
-                    "first_document": first,
-                    "num_documents": end - first,
-                    "num_served": int(served.sum()),
-                    "num_positions": positions,
-                    "num_bytes": int(part.num_bytes[window][served].sum()),
-                    "num_rows": -(-positions // self.sequence_length),
-                }
+                chosen = (part.heldout[window] == (split == "heldout")) & ~near[window]
+                times = part.times[window] if part.times is not None and split == "train" else None
+                documents = served(chosen, times)
+                place = {"split": split, "part": number, "first_document": first, "num_documents": end - first}
+                num_bytes = int(part.num_bytes[window][documents].sum())
+                yield place | self._counts(part.positions[window][documents]) | {"num_bytes": num_bytes}
 
-    def _edges(self, positions: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        ends = np.cumsum(positions)
-        first = 0
-        while first < len(ends):
-            before = int(ends[first - 1]) if first else 0
-            full = int(np.searchsorted(ends, before + self.window_positions)) + 1
-            end = min(first + self.window_documents, full, len(ends))
-            yield first, end
-            first = end
+    def _counts(self, lengths: NDArray[np.int64]) -> Row:
+        """Return what packing lines of these lengths comes to."""
+        packed = pack(self.packing, lengths, self.sequence_length)
+        pieces = np.diff(packed.first)
+        return {
+            "num_served": len(lengths),
+            "num_positions": int(lengths.sum()),
+            "num_rows": packed.num_rows,
+            "num_split": int((np.bincount(packed.document, minlength=1) > 1).sum()),
+            "most_pieces": int(pieces.max(initial=0)),
+        }
 
 
 @dataclass(frozen=True)
@@ -114,30 +117,43 @@ class _Part:
     num_bytes: NDArray[np.int64]
     heldout: NDArray[np.bool_]
     cluster: pa.ChunkedArray
+    times: NDArray[np.int64] | None
 
     @classmethod
-    def read(cls, path: Path, heldout: int) -> "_Part":
-        table = read_columns(path, ["num_tokens", "num_bytes", "cluster"])
-        keys = read_batches(path, ["split_key"])
-        masks = [heldout_rows(batch.column("split_key").to_pylist(), heldout) for batch in keys]
+    def read(cls, path: Path, heldout: int, repetition: Repetition | None) -> "_Part":
+        more = [repetition.column] if repetition else []
+        table = read_columns(path, ["num_tokens", "num_bytes", "cluster", *more])
         return cls(
             table.column("num_tokens").to_numpy() + 1,
             table.column("num_bytes").to_numpy(),
-            np.concatenate([np.zeros(0, dtype=bool), *masks]),
+            _heldout(path, heldout),
             table.column("cluster"),
+            repetition.times(table.column(repetition.column)) if repetition else None,
         )
 
-    @property
-    def total_bytes(self) -> int:
-        return int(self.num_bytes.sum())
-
-    def heldout_clusters(self) -> set[str]:
-        return set(self.cluster.filter(pa.array(self.heldout)).drop_null().to_pylist())
+    def tally(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> Tally:
+        num_bytes = self.num_bytes[chosen]
+        return Tally(records=len(num_bytes), bytes=int(num_bytes.sum()))
 
     def near(self, clusters: pa.Array) -> NDArray[np.bool_]:
         """Tell which training documents are in one of these clusters."""
         found: NDArray[np.bool_] = pc.is_in(self.cluster, value_set=clusters).to_numpy()
         return found & ~self.heldout
+
+
+def _heldout(path: Path, heldout: int) -> NDArray[np.bool_]:
+    masks = [
+        heldout_rows(batch.column("split_key").to_pylist(), heldout) for batch in read_batches(path, ["split_key"])
+    ]
+    return np.concatenate([np.zeros(0, dtype=bool), *masks])
+
+
+def _heldout_clusters(path: Path, heldout: int) -> set[str]:
+    """Return the clusters that held-out documents of one part are in."""
+    if not heldout:
+        return set()
+    clusters = read_columns(path, ["cluster"]).column("cluster")
+    return set(clusters.filter(pa.array(_heldout(path, heldout))).drop_null().to_pylist())
 
 
 def _named(number: int, path: Path, near: NDArray[np.bool_]) -> list[Row]:

@@ -15,13 +15,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headrace.pipeline.schema import TOKENS, Ledger, Tally, Task
+from headrace.pipeline.serving import WINDOW_DOCUMENTS, WINDOW_POSITIONS, window_edges
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_batches, write_table
+from headrace.pipeline.tables import TableWriter, read_batches, table_writers, write_table
 from headrace.pipeline.vocabulary import Vocabulary
 
 ROW_GROUP_BYTES = 4 << 20
-"""Small row groups, so that a window of documents is read without much beside it."""
+"""Of encoded parts: small, so that a range of them is read without much beside it."""
+_WHOLE_WINDOW = 1 << 40
+_KEPT = ("source", "split_key", "cluster", "cluster_size")
 
 
 def document_order(doc_id: str) -> int:
@@ -34,7 +37,7 @@ class Encode(Stage):
     """Encodes one part of the corpus."""
 
     name: ClassVar[str] = "encode"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     table: ClassVar[str] = "tokens"
 
     def resources(self) -> dict[str, str]:
@@ -66,7 +69,7 @@ class Encode(Stage):
 
 
 def _encoded(path: Path, vocabulary: Vocabulary) -> Iterator[pa.RecordBatch]:
-    columns = ["doc_id", "text", "text_bytes", "source", "split_key", "cluster"]
+    columns = ["doc_id", "text", "text_bytes", *_KEPT]
     for batch in read_batches(path, columns, batch_rows=1024):
         ids = batch.column("doc_id").to_pylist()
         tokens = vocabulary.encode_batch(batch.column("text").to_pylist())
@@ -77,7 +80,7 @@ def _encoded(path: Path, vocabulary: Vocabulary) -> Iterator[pa.RecordBatch]:
                 pa.array([array.tobytes() for array in tokens], pa.binary()),
                 pa.array([len(array) for array in tokens], pa.int64()),
                 batch.column("text_bytes"),
-                *(batch.column(name) for name in ("source", "split_key", "cluster")),
+                *(batch.column(name) for name in _KEPT),
             ],
             schema=TOKENS,
         )
@@ -85,10 +88,13 @@ def _encoded(path: Path, vocabulary: Vocabulary) -> Iterator[pa.RecordBatch]:
 
 @register
 class Shuffle(Stage):
-    """Gathers one range of `order` from all encoded parts; `text_bytes` of corpus go into a part."""
+    """Gathers one range of `order` from all encoded parts; `text_bytes` of corpus go into a part.
+
+    A row group is a storage window of the stream, its tokens not compressed: to be read whole, at the speed of memory.
+    """
 
     name: ClassVar[str] = "tokenize"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     table: ClassVar[str] = "tokens"
 
     text_bytes: int = 1 << 30
@@ -114,7 +120,14 @@ class Shuffle(Stage):
         pieces = [_in_range(path, low, high) for path in input_paths(task, store, "encoded")]
         table = pa.concat_tables(pieces).sort_by([("order", "ascending"), ("doc_id", "ascending")])
         path = store.new_file(task, self.table)
-        file = write_table(path, TOKENS, table.to_batches(), {"task": task.key}, ROW_GROUP_BYTES)
+        writer = TableWriter(path, TOKENS, {"task": task.key}, _WHOLE_WINDOW, plain=["tokens"])
+        with table_writers(writer):
+            positions = table.column("num_tokens").to_numpy() + 1
+            for first, end in window_edges(positions, WINDOW_DOCUMENTS, WINDOW_POSITIONS):
+                for batch in table.slice(first, end - first).to_batches():
+                    writer.write(batch)
+                writer.end_row_group()
+            file = writer.close()
         tally = Tally(records=table.num_rows, bytes=_sum(table, "num_bytes"))
         facts: dict[str, int | str] = {"tokens": _sum(table, "num_tokens"), "token_bytes": self.token_bytes}
         return Made({self.table: file}, Ledger(input=tally, kept=tally, output=tally), facts)

@@ -1,0 +1,104 @@
+"""A corpus opened for streaming: its tokens, their index for a packing, and the tokenizer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.pipeline.artifacts import make_one
+from headrace.pipeline.engines import InlineEngine
+from headrace.pipeline.errors import InputError
+from headrace.pipeline.packing import Packing
+from headrace.pipeline.schema import TOKENS, Manifest
+from headrace.pipeline.serving import Repetition
+from headrace.pipeline.split import HELDOUT_UNIT
+from headrace.pipeline.stages.stream_index import StreamIndex
+from headrace.pipeline.store import MANIFEST, Store
+from headrace.pipeline.vocabulary import Vocabulary
+from headrace.trainer.streaming.windows import TokenTable
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How documents become rows: length, packing, the held-out share (in 10,000), and repetition."""
+
+    sequence_length: int
+    packing: Packing = "concat"
+    heldout: int = 100
+    repetition: Repetition | None = None
+
+    def stage(self) -> StreamIndex:
+        """Return the stage that makes the index."""
+        return StreamIndex(
+            sequence_length=self.sequence_length,
+            packing=self.packing,
+            heldout=self.heldout,
+            repetition=self.repetition,
+        )
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus opened for streaming."""
+
+    name: str
+    store: Store
+    tokens: Manifest
+    index: Manifest
+    tokenizer: Manifest
+    vocabulary: Vocabulary
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Where its `tokenizer.json` lies."""
+        return self.store.part_path(self.tokenizer, 0)
+
+    def table(self, split: str) -> TokenTable:
+        """Return the windows of a split."""
+        return TokenTable(self.store, self.tokens, self.index, split)
+
+
+def open_corpus(path: Path, serving: Serving) -> Corpus:
+    """Open a token artifact by its manifest, and make its stream index if there is none yet.
+
+    Raises:
+        InputError: it is no manifest of tokens, its tokenizer has seen what is to be held out, or no column of numbers
+            beside the tokens is called as the repetition says.
+    """
+    path = path / MANIFEST if path.is_dir() else path
+    tokens = Manifest.load(path)
+    if tokens.stage != "tokenize":
+        raise InputError(f"{path}: a manifest of stage {tokens.stage!r}; training reads the one of stage 'tokenize'")
+    _check_repetition(serving.repetition)
+    store = Store.containing(path)
+    index = make_one("stream index", serving.stage(), {"tokens": tokens}, store, InlineEngine())
+    tokenizer = upstream(upstream(tokens, "encoded", store), "tokenizer", store)
+    _refuse_seen(path, tokenizer, serving.heldout)
+    name = f"{tokens.name} {tokens.content[:12]}"
+    return Corpus(name, store, tokens, index, tokenizer, Vocabulary.load(store.part_path(tokenizer, 0)))
+
+
+def _check_repetition(repetition: Repetition | None) -> None:
+    numbers = [field.name for field in TOKENS if str(field.type) == "int64"]
+    if repetition is not None and repetition.column not in numbers:
+        raise InputError(
+            f"repetition: {repetition.column!r} is no column of numbers beside tokens; there are {', '.join(numbers)}"
+        )
+
+
+def _refuse_seen(path: Path, tokenizer: Manifest, heldout: int) -> None:
+    """Raise `InputError` if the tokenizer was trained on documents that are to be held out."""
+    kept_from_it = int(tokenizer.config.get("heldout", heldout))
+    if heldout > kept_from_it:
+        raise InputError(
+            f"{path}: {heldout} in 10,000 documents are to be held out, but only {kept_from_it} were kept from the "
+            f"tokenizer; set heldout = {kept_from_it / HELDOUT_UNIT} in [data], or build with heldout = {heldout} in "
+            "[split] of the recipe"
+        )
+
+
+def upstream(manifest: Manifest, role: str, store: Store) -> Manifest:
+    """Return the manifest that another was made from, by its role."""
+    source = next(item for item in manifest.inputs if item.role == role)
+    path = store.find_manifest(source.stage, source.key)
+    if path is None:
+        raise InputError(f"{store.root}: the {role} that {manifest.name!r} was made from is gone; build it again")
+    return Manifest.load(path)

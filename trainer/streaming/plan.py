@@ -1,0 +1,104 @@
+"""The plan of a stream: all that a batch depends on, resolved, and its digest."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from headrace.pipeline.hashing import canonical_json, digest_json
+from headrace.pipeline.packing import Packing
+from headrace.pipeline.schema import Digest, Signed, Strict
+
+_SHORT = 40
+
+
+class PlannedCorpus(Strict):
+    """A corpus of a plan: its tokens, index and tokenizer by content, where they lay, how often it may be served."""
+
+    name: str
+    tokens: Digest
+    index: Digest
+    tokenizer: Digest
+    path: str
+    max_epochs: float | None = None
+
+
+class StreamPlan(Signed):
+    """The resolved data of a run. `digest` covers places too; `identity` is what a batch depends on.
+
+    Attributes:
+        batches: (from step, rows of a global batch), ascending from step 0.
+        weights: (from step, weight of each corpus), ascending from step 0.
+        lengths: (from step, length that rows are cut to), ascending; before the first they are whole.
+        heldout: in 10,000.
+    """
+
+    corpora: tuple[PlannedCorpus, ...]
+    sequence_length: int
+    packing: Packing
+    masks: Literal["documents", "none"]
+    batches: tuple[tuple[int, int], ...]
+    weights: tuple[tuple[int, tuple[float, ...]], ...]
+    lengths: tuple[tuple[int, int], ...] = ()
+    heldout: int
+    seed: int
+
+    def resolved(self) -> dict[str, Any]:
+        """Return all that determines a batch: contents, weights, shapes and seed, and no path."""
+        fields = self.model_dump(mode="json", exclude={"digest", "schema_version"})
+        for corpus in fields["corpora"]:
+            del corpus["path"], corpus["name"]
+        return fields
+
+    @property
+    def identity(self) -> str:
+        """The digest of all that determines a batch."""
+        return digest_json(self.resolved())
+
+    def summary(self) -> dict[str, Any]:
+        """Return each field by which plans differ: itself where it is short, else the beginning of its digest."""
+        return {name: _shortened(value) for name, value in self.resolved().items()}
+
+    def rows(self, step: int) -> int:
+        """Return the rows of a step's global batch."""
+        return self.batches[_governing(self.batches, step)][1]
+
+    def length(self, step: int) -> int:
+        """Return the length of a step's rows."""
+        number = _governing(self.lengths, step)
+        return self.sequence_length if number < 0 else self.lengths[number][1]
+
+    def first_sample(self, step: int) -> int:
+        """Return how many samples come before a step."""
+        return sum(rows * (min(step, end) - begin) for begin, end, rows in self._spans() if begin < step)
+
+    def step_of(self, sample: int) -> int:
+        """Return the step that serves a sample."""
+        before = 0
+        for begin, end, rows in self._spans():
+            inside = (sample - before) // rows
+            if begin + inside < end:
+                return begin + inside
+            before += rows * (end - begin)
+        raise AssertionError("the last span has no end")
+
+    def _spans(self) -> Iterator[tuple[int, int, int]]:
+        ends = [begin for begin, _ in self.batches[1:]] + [1 << 62]
+        for (begin, rows), end in zip(self.batches, ends, strict=True):
+            yield begin, end, rows
+
+
+def _governing(entries: Sequence[tuple[int, Any]], step: int) -> int:
+    return bisect_right([begin for begin, _ in entries], step) - 1
+
+
+def _shortened(value: Any) -> Any:
+    return value if len(canonical_json(value)) <= _SHORT else digest_json(value)[:16]
+
+
+def differing(now: Mapping[str, Any], then: Mapping[str, Any]) -> str:
+    """Return in words what two summaries differ in."""
+    return "; ".join(
+        f"{name} is {now.get(name)!r}, was {then.get(name)!r}"
+        for name in sorted({*now, *then})
+        if canonical_json(now.get(name)) != canonical_json(then.get(name))
+    )

@@ -1,0 +1,216 @@
+"""The storage windows of a token artifact: what each serves, read when it is needed and kept within a bound of bytes.
+
+A window's rows are packed from the lengths of its documents alone, so its layout can be known without its tokens.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.hashing import digest_range
+from headrace.pipeline.packing import Packed, Packing, pack
+from headrace.pipeline.schema import Manifest
+from headrace.pipeline.serving import Repetition, served
+from headrace.pipeline.split import heldout_rows
+from headrace.pipeline.store import Store
+from headrace.pipeline.tables import read_columns
+from headrace.pipeline.vocabulary import token_dtype
+
+Int64s = NDArray[np.int64]
+_LAYOUTS = 16
+_KEYS = ("num_rows", "num_positions", "num_served", "num_bytes", "num_split", "most_pieces")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a document in a row: `length` positions from `start` in its line, at `offset` in the row."""
+
+    doc_id: str
+    start: int
+    length: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a window serves: `documents` are numbers of its rows of tokens, as often as each is served."""
+
+    documents: Int64s
+    num_tokens: Int64s
+    packed: Packed
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window with its tokens, those of served document `i` at `begins[i]`; `read_ids` are of all its documents."""
+
+    layout: Layout
+    tokens: NDArray[Any]
+    begins: Int64s
+    read_ids: Callable[[], pa.Array] = field(repr=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """What it takes in memory, nearly."""
+        return self.tokens.nbytes + 16 * len(self.begins) + 32 * len(self.layout.packed.start)
+
+    @cached_property
+    def ids(self) -> pa.Array:
+        """The ids of all documents of the window, those too that are not served."""
+        return self.read_ids()
+
+    def doc_id(self, document: int) -> str:
+        """Return the id of a served document."""
+        found: str = self.ids[int(self.layout.documents[document])].as_py()
+        return found
+
+    def pieces(self, row: int) -> list[Piece]:
+        """Return what a row holds, in order."""
+        packed = self.layout.packed
+        found, offset = [], 0
+        for number in range(int(packed.first[row]), int(packed.first[row + 1])):
+            length = int(packed.length[number])
+            found.append(Piece(self.doc_id(int(packed.document[number])), int(packed.start[number]), length, offset))
+            offset += length
+        return found
+
+
+class TokenTable:
+    """The windows of one token artifact that serve something of a split."""
+
+    def __init__(self, store: Store, tokens: Manifest, index: Manifest, split: str) -> None:
+        self._folder = store.artifact_folder(tokens.stage, tokens.key)
+        self._parts = [part.files[tokens.table] for part in tokens.parts]
+        self._dtype = token_dtype(int(tokens.facts["token_bytes"]))
+        self._index, self._index_folder = index, store.artifact_folder(index.stage, index.key)
+        self._split, self._heldout = split, int(index.config["heldout"])
+        self._packing: Packing = index.config["packing"]
+        self._sequence_length = int(index.config["sequence_length"])
+        given = index.config["repetition"]
+        self._repetition = Repetition.model_validate(given, strict=False) if given and split == "train" else None
+        self._verified: set[tuple[int, int]] = set()
+        self.layout = lru_cache(_LAYOUTS)(self._read_layout)
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self._places["part"])
+
+    @cached_property
+    def _places(self) -> dict[str, Int64s]:
+        names = ["part", "first_document", "num_documents", *_KEYS]
+        table = read_columns(self._file(self._index.table), ["split", *names])
+        mine = np.array(table.column("split").to_pylist(), dtype=object) == self._split
+        columns = {name: table.column(name).to_numpy() for name in names}
+        chosen = mine & (columns["num_rows"] > 0)
+        return {name: column[chosen] for name, column in columns.items()}
+
+    @property
+    def num_rows(self) -> Int64s:
+        """Rows of each window."""
+        return self._places["num_rows"]
+
+    @property
+    def num_positions(self) -> Int64s:
+        """Positions of each window that are no padding."""
+        return self._places["num_positions"]
+
+    def total(self, name: str) -> int:
+        """Return what all windows together have of a count of the index."""
+        return int(self._places[name].sum())
+
+    @property
+    def most_pieces(self) -> int:
+        """Pieces of the row that has most."""
+        return int(self._places["most_pieces"].max(initial=0))
+
+    def fills(self, number: int) -> Int64s:
+        """Return the positions of each row of a window that are no padding."""
+        return self.layout(number).packed.fills()
+
+    @cached_property
+    def _left_out(self) -> dict[int, Int64s]:
+        table = read_columns(self._file("left_out"), ["part", "row"])
+        parts, rows = (table.column(name).to_numpy() for name in ("part", "row"))
+        return {int(part): rows[parts == part] for part in np.unique(parts)}
+
+    def _file(self, table: str) -> Path:
+        return self._index_folder / self._index.parts[0].files[table].name
+
+    @property
+    def _layout_columns(self) -> list[str]:
+        more = [self._repetition.column] if self._repetition else []
+        return list(dict.fromkeys(["split_key", "num_tokens", *more]))
+
+    def _read_layout(self, number: int) -> Layout:
+        return self._layout_of(number, self._read(number, self._layout_columns))
+
+    def _layout_of(self, number: int, table: pa.Table) -> Layout:
+        part, first = (int(self._places[name][number]) for name in ("part", "first_document"))
+        chosen = heldout_rows(table.column("split_key").to_pylist(), self._heldout) == (self._split == "heldout")
+        left_out = self._left_out.get(part, np.zeros(0, np.int64)) - first
+        chosen[left_out[(left_out >= 0) & (left_out < len(chosen))]] = False
+        times = self._repetition.times(table.column(self._repetition.column)) if self._repetition else None
+        documents = served(chosen, times)
+        num_tokens = table.column("num_tokens").to_numpy()[documents]
+        packed = pack(self._packing, num_tokens + 1, self._sequence_length)
+        if packed.num_rows != self._places["num_rows"][number]:
+            raise IntegrityError(
+                f"{self._folder / self._parts[part].name}: the window at document {first} makes {packed.num_rows} "
+                f"rows, the stream index says {self._places['num_rows'][number]}; remove the index and open again"
+            )
+        return Layout(documents, num_tokens, packed)
+
+    def read(self, number: int) -> Window:
+        """Read a window.
+
+        Raises:
+            IntegrityError: its bytes are not those that the manifest names, or are gone.
+        """
+        table = self._read(number, ["tokens", *self._layout_columns])
+        layout = self._layout_of(number, table)
+        blobs = table.column("tokens").combine_chunks()
+        _, offsets, data = blobs.buffers()
+        bounds = np.frombuffer(offsets, np.int32, len(blobs) + 1, blobs.offset * 4).astype(np.int64)
+        tokens = np.frombuffer(data, self._dtype, (bounds[-1] - bounds[0]) // self._dtype.itemsize, int(bounds[0]))
+        begins = (bounds - bounds[0])[layout.documents] // self._dtype.itemsize
+        return Window(layout, tokens, begins, lambda: self._read(number, ["doc_id"]).column("doc_id").combine_chunks())
+
+    def _read(self, number: int, columns: Sequence[str]) -> pa.Table:
+        """Read columns of a window's documents: only the row groups that it reaches into, which are verified first."""
+        place = {name: int(self._places[name][number]) for name in ("part", "first_document", "num_documents")}
+        file = self._parts[place["part"]]
+        begin, end = place["first_document"], place["first_document"] + place["num_documents"]
+        edges = np.cumsum([0, *(group.rows for group in file.row_groups)])
+        groups = [i for i in range(len(edges) - 1) if edges[i] < end and edges[i + 1] > begin]
+        path = self._folder / file.name
+        try:
+            self._verify(place["part"], groups)
+            with pq.ParquetFile(path, pre_buffer=False) as parquet:
+                table = parquet.read_row_groups(groups, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise IntegrityError(f"{path}: cannot be read ({error}); restore it, or build the tokens again") from None
+        return table.slice(begin - int(edges[groups[0]]), place["num_documents"])
+
+    def _verify(self, part: int, groups: Sequence[int]) -> None:
+        """Compare row groups with their digests in the manifest, each once."""
+        file = self._parts[part]
+        for number in groups:
+            if (part, number) in self._verified:
+                continue
+            group = file.row_groups[number]
+            with (self._folder / file.name).open("rb") as opened:
+                found = digest_range(opened, group.offset, group.length)
+            if found != group.sha256:
+                raise IntegrityError(
+                    f"{self._folder / file.name}: bytes {group.offset} to {group.offset + group.length} are not what "
+                    f"the manifest's sha256 says; `headrace verify` names what is damaged, a build makes it again"
+                )
+            self._verified.add((part, number))
