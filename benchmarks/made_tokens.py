@@ -30,11 +30,13 @@ def made_lengths(num_tokens: int, seed: int) -> Int64s:
     return lengths[: int(np.searchsorted(np.cumsum(lengths), num_tokens)) + 1]
 
 
-def make_tokens(store: Store, lengths: Int64s, seed: int, parts: int = 1) -> Path:
+def make_tokens(store: Store, lengths: Int64s, seed: int, parts: int = 1, vocabulary: int = VOCABULARY) -> Path:
     """Make a token artifact of `parts` parts of documents of these lengths; return the path of its manifest."""
     random = np.random.default_rng(seed)
-    tokenizer = _published(store, TrainTokenizer(vocab_size=VOCABULARY), seed, [tokenizer_json()])
-    batches = [_rows(lengths[start : start + _AT_ONCE], random) for start in range(0, len(lengths), _AT_ONCE)]
+    tokenizer = _published(store, TrainTokenizer(vocab_size=vocabulary), seed, [tokenizer_json(vocabulary)])
+    batches = [
+        _rows(lengths[start : start + _AT_ONCE], random, vocabulary) for start in range(0, len(lengths), _AT_ONCE)
+    ]
     encoded = _encoded(store, seed, batches, tokenizer)
     size = encoded.ledger.output.bytes
     stage = Shuffle(text_bytes=max(1, -(-size // parts)))
@@ -42,11 +44,11 @@ def make_tokens(store: Store, lengths: Int64s, seed: int, parts: int = 1) -> Pat
     return store.artifact_folder(tokens.stage, tokens.key) / MANIFEST
 
 
-def tokenizer_json() -> bytes:
-    """Return a byte-level tokenizer of 50,000 made tokens."""
+def tokenizer_json(size: int) -> bytes:
+    """Return a byte-level tokenizer of so many made tokens."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = [*letters, *(f"{a}{b}{c}" for a in letters[:40] for b in letters[:40] for c in letters[:40])]
-    vocabulary = {name: number for number, name in enumerate(names[: VOCABULARY - 1])}
+    vocabulary = {name: number for number, name in enumerate(names[: size - 1])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=letters[0]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.add_special_tokens([END_OF_TEXT])
@@ -54,12 +56,12 @@ def tokenizer_json() -> bytes:
     return found.encode()
 
 
-def _rows(lengths: Int64s, random: np.random.Generator) -> pa.RecordBatch:
+def _rows(lengths: Int64s, random: np.random.Generator, vocabulary: int) -> pa.RecordBatch:
     size = len(lengths)
     digits = random.bytes(16 * size).hex()
     ids = [digits[start : start + 32] for start in range(0, 32 * size, 32)]
     ids.sort(key=lambda doc_id: doc_id[16:])
-    tokens = random.zipf(1.3, int(lengths.sum())).clip(1, VOCABULARY - 2).astype("<u2")
+    tokens = random.zipf(1.3, int(lengths.sum())).clip(1, vocabulary - 2).astype("<u2")
     ends = np.concatenate([[0], np.cumsum(2 * lengths)]).astype(np.int32)
     blobs = pa.Array.from_buffers(pa.binary(), size, [None, pa.py_buffer(ends), pa.py_buffer(tokens)])
     keys = random.bytes(8 * size).hex()

@@ -145,12 +145,12 @@ def write_run(out: Path, built: "Built") -> tuple[Path, Path]:
 
 def train_model(run_file: Path, out: Path) -> tuple["TrainReport", "Stream"]:
     """Train, or go on training; return how it ended, and the stream."""
-    from headrace.commands.train import train_run, with_places
+    from headrace.commands.train import train_run
     from headrace.trainer.run_config import load_run
     from headrace.trainer.stream import open_stream
 
     say(f"train: {STEPS} steps of a model with a million parameters")
-    run = with_places(load_run(run_file), run_file.parent)
+    run = load_run(run_file).beside(run_file.parent)
     report = train_run(run, out, resume=True)
     if report.interrupted:
         raise KeyboardInterrupt

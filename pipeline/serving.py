@@ -1,11 +1,12 @@
 """Which documents of a window of tokens are served, and how often: splits and repetition, as the stream asks them."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field, NonNegativeInt, model_validator
 
 from headrace.pipeline.schema import Strict
 
@@ -16,7 +17,7 @@ Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 
-class Repetition(Strict):
+class Repetition(Strict, strict=False):
     """How often a training document is served in an epoch, by a column of whole numbers beside the tokens.
 
     `counts` are pairs (least value, times), ascending: the last pair whose value a document reaches decides. One that
@@ -24,7 +25,14 @@ class Repetition(Strict):
     """
 
     column: str = "cluster_size"
-    counts: tuple[tuple[int, int], ...]
+    counts: tuple[tuple[int, NonNegativeInt], ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Self:
+        least = [pair[0] for pair in self.counts]
+        if least != sorted(set(least)):
+            raise ValueError(f"counts: the least values {least} must ascend")
+        return self
 
     def times(self, column: pa.Array | pa.ChunkedArray) -> Int64s:
         """Return how often each document is served."""

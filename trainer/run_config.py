@@ -100,6 +100,14 @@ class RunFile(Section):
     eval: EvalSection = EvalSection()
     checkpoint: CheckpointSection = CheckpointSection()
 
+    def beside(self, folder: Path) -> "RunFile":
+        """Return the run with its manifests by absolute path; in a run file they are relative to its folder."""
+        corpora = [
+            corpus.model_copy(update={"tokens": str((folder / corpus.tokens).absolute())})
+            for corpus in self.data.corpora
+        ]
+        return self.model_copy(update={"data": self.data.model_copy(update={"corpora": corpora})})
+
     def intent(self) -> dict[str, Any]:
         """Return what fixes the numbers of the run; the data is named by its contents, in the stream's state."""
         return {

@@ -28,7 +28,9 @@ from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
 from headrace.trainer.streaming.windows import Piece
 
-_SLAB_POSITIONS, _SLABS = 1 << 17, 2
+_SLAB_STEPS, _SLAB_POSITIONS = 4, 1 << 17
+"""How many steps are written together, at most: few calls, and arrays that a processor's cache holds."""
+_SLABS = 2
 
 
 class Reweighted(NamedTuple):
@@ -56,7 +58,6 @@ class Stream:
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
         self._sources = [Source(number, table, plan.seed) for number, table in enumerate(self._tables)]
         self._cache = WindowCache(self._tables)
-        self._steps_at_once = max(1, _SLAB_POSITIONS // (plan.rows(0) * plan.sequence_length))
         self._set_log(())
         for entry in log:
             self.reweigh(*entry)
@@ -126,19 +127,16 @@ class Stream:
                 may not be served so often.
             IntegrityError: what is stored is damaged.
         """
-        number = step // self._steps_at_once
-        return self._slab(number, rank, world)[step - number * self._steps_at_once]
+        begin, end, rows = self.plan.span(step)
+        count = max(1, min(_SLAB_STEPS, _SLAB_POSITIONS // (rows * self.sequence_length)))
+        first = step - (step - begin) % count
+        last = self.num_steps
+        stop = min(first + count, end if last is None or step >= last else min(end, last))
+        return self._slab(first, stop, rank, world)[step - first]
 
-    def _make_slab(self, number: int, rank: int, world: int) -> list[Batch]:
-        """Return the batches of some steps that follow one another, whose rows are written together: as views of them.
-
-        Of the steps after the last whole batch there are none, but the first raises why.
-        """
-        first = number * self._steps_at_once
-        end = self.num_steps
-        steps = range(first, first + self._steps_at_once)
-        if end is not None and end > first:
-            steps = range(first, min(steps.stop, end))
+    def _make_slab(self, first: int, stop: int, rank: int, world: int) -> list[Batch]:
+        """Return the batches of some steps that follow one another: views of rows that are written together."""
+        steps = range(first, stop)
         found = [self._find(*self._share(step, rank, world)) for step in steps]
         arrays = self._assemble(joined(found))
         batches, begin = [], 0

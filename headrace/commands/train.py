@@ -47,7 +47,7 @@ def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
 
     loaded = load_run(run)
     _check_device(loaded, run)
-    report = train_run(with_places(loaded, run.parent), out, resume)
+    report = train_run(loaded.beside(run.parent), out, resume)
     if report.interrupted:
         stderr().print(f"interrupted after step {report.step}; the same command with --resume continues there")
 
@@ -76,14 +76,6 @@ def train_run(run: "RunFile", out: Path, resume: bool) -> "TrainReport":
 
     with writing(out), training(run.run.steps) as watch:
         return train_model(run, open_stream(run.data, run.run.seed), out, resume, watch)
-
-
-def with_places(run: "RunFile", folder: Path) -> "RunFile":
-    """Return the run with manifests by absolute path: in a run file they are relative to it."""
-    corpora = [
-        corpus.model_copy(update={"tokens": str((folder / corpus.tokens).absolute())}) for corpus in run.data.corpora
-    ]
-    return run.model_copy(update={"data": run.data.model_copy(update={"corpora": corpora})})
 
 
 def _rounded(value: object) -> object:

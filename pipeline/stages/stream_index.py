@@ -122,7 +122,7 @@ class _Part:
     @classmethod
     def read(cls, path: Path, heldout: int, repetition: Repetition | None) -> "_Part":
         more = [repetition.column] if repetition else []
-        table = read_columns(path, ["num_tokens", "num_bytes", "cluster", *more])
+        table = read_columns(path, list(dict.fromkeys(["num_tokens", "num_bytes", "cluster", *more])))
         return cls(
             table.column("num_tokens").to_numpy() + 1,
             table.column("num_bytes").to_numpy(),

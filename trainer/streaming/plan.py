@@ -81,6 +81,10 @@ class StreamPlan(Signed):
             before += rows * (end - begin)
         raise AssertionError("the last span has no end")
 
+    def span(self, step: int) -> tuple[int, int, int]:
+        """Return from which step on, and up to which, a global batch has as many rows as in a step, and how many."""
+        return next(span for span in self._spans() if span[0] <= step < span[1])
+
     def _spans(self) -> Iterator[tuple[int, int, int]]:
         ends = [begin for begin, _ in self.batches[1:]] + [1 << 62]
         for (begin, rows), end in zip(self.batches, ends, strict=True):

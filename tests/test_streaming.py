@@ -1,0 +1,432 @@
+"""One harness for every packing, mixture and window: coverage, any step first, any world, restore at every step."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.made_tokens import make_tokens
+from headrace.pipeline.errors import InputError, RecipeError
+from headrace.pipeline.packing import PACKINGS, Packed, Packing, pack
+from headrace.pipeline.serving import Repetition, served
+from headrace.pipeline.stages.stream_index import StreamIndex
+from headrace.pipeline.store import Store
+from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.dataset import Stream as Dataset
+from headrace.trainer.iterate import Batches
+from headrace.trainer.stream import Reweighted, Stream, open_stream
+from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.fair import Change, Clock, FairOrder, prices_of
+from headrace.trainer.streaming.source import Source
+
+SIZE = 16
+
+
+# ------------------------------------------------------------------------------------------------------- packing
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 20), st.sampled_from(sorted(PACKINGS)))
+def test_packings_serve_each_position_once(lengths: list[int], size: int, packing: Packing) -> None:
+    packed = pack(packing, np.array(lengths, np.int64), size)
+    assert (packed.fills() <= size).all()
+    assert (packed.fills() > 0).all()
+    served_of: Counter[tuple[int, int]] = Counter()
+    for document, start, length in zip(*packed[1:], strict=True):
+        served_of.update((int(document), int(start) + step) for step in range(length))
+    assert served_of == Counter({(number, place): 1 for number, n in enumerate(lengths) for place in range(n)})
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 20))
+def test_best_fit_is_best_fit_decreasing(lengths: list[int], size: int) -> None:
+    """The rows are those of the plainest statement of the rule."""
+    packed = pack("best_fit", np.array(lengths, np.int64), size)
+    pieces = [(min(size, n - begin), number, begin) for number, n in enumerate(lengths) for begin in range(0, n, size)]
+    pieces.sort(key=lambda piece: -piece[0])
+    rows: list[list[tuple[int, int, int]]] = []
+    changed: list[int] = []
+    for clock, piece in enumerate(pieces):
+        rooms = [size - sum(length for length, _, _ in row) for row in rows]
+        fitting = [number for number, room in enumerate(rooms) if room >= piece[0]]
+        if fitting:
+            row = min(fitting, key=lambda number: (rooms[number], -changed[number]))
+            rows[row].append(piece)
+            changed[row] = clock
+        else:
+            rows.append([piece])
+            changed.append(clock)
+    assert _rows(packed) == [[(number, begin, length) for length, number, begin in row] for row in rows]
+    whole = [number for number, n in enumerate(lengths) if n <= size]
+    assert all(np.count_nonzero(packed.document == number) == 1 for number in whole)
+
+
+def _rows(packed: Packed) -> list[list[tuple[int, int, int]]]:
+    pieces = list(zip(packed.document.tolist(), packed.start.tolist(), packed.length.tolist(), strict=True))
+    return [pieces[first:end] for first, end in zip(packed.first, packed.first[1:], strict=False)]
+
+
+def test_the_page_s_example_of_packing() -> None:
+    assert pack("best_fit", np.array([4, 11, 5, 3]), 8).fills().tolist() == [8, 8, 7]
+
+
+def test_windows_pack_nearly_as_well_as_an_epoch() -> None:
+    """Within 0.1 point of best-fit decreasing over all documents, in positions padded."""
+    lengths = np.random.default_rng(0).lognormal(6.7, 0.8, 65_536).astype(np.int64) + 1
+    padded = []
+    for window in (8192, len(lengths)):
+        rows = sum(pack("best_fit", lengths[at : at + window], 1024).num_rows for at in range(0, len(lengths), window))
+        padded.append(1 - lengths.sum() / (1024 * rows))
+    assert padded[0] - padded[1] < 0.001
+
+
+def test_repetition_serves_copies_far_apart() -> None:
+    import pyarrow as pa
+
+    repetition = Repetition(counts=((2, 2), (5, 3), (9, 0)))
+    times = repetition.times(pa.chunked_array([[1, 2, None], [5, 9, 4]]))
+    assert times.tolist() == [1, 2, 1, 3, 0, 2]
+    assert served(np.ones(6, dtype=bool), times).tolist() == [0, 1, 2, 3, 5, 1, 3, 5, 3]
+
+
+# ------------------------------------------------------------------------------------------------------- mixture
+
+
+class _Rows:
+    """Windows of rows with given fills."""
+
+    def __init__(self, fills: Sequence[Any]) -> None:
+        self._fills = [np.array(window, np.int64) for window in fills]
+        self.num_rows = np.array([len(window) for window in self._fills])
+        self.num_positions = np.array([window.sum() for window in self._fills])
+
+    def fills(self, number: int) -> Any:
+        return self._fills[number]
+
+
+def _one_by_one(
+    sources: Sequence[Clock], changes: Sequence[Change], limits: Sequence[int | None], count: int
+) -> list[int]:
+    """Serve samples as the rule says, with a cursor."""
+    numbers = range(len(sources))
+    rows, found = [0 for _ in numbers], []
+
+    def begin() -> tuple[tuple[int, ...], list[int]]:
+        weights = [change.weights for change in changes if change.sample <= len(found)][-1]
+        left = [0.0 if limits[k] is not None and rows[k] >= (limits[k] or 0) else weights[k] for k in numbers]
+        prices = prices_of(left) if any(left) else tuple(0 for _ in numbers)
+        return prices, [sources[k].clock(rows[k]) for k in numbers]
+
+    prices, clocks = begin()
+    while len(found) < count:
+        if any(change.sample == len(found) for change in changes):
+            prices, clocks = begin()
+        times = {k: (sources[k].clock(rows[k]) - clocks[k]) * prices[k] for k in numbers if prices[k]}
+        ended = [times[k] for k in times if limits[k] is not None and rows[k] >= (limits[k] or 0)]
+        if ended and min(times.values()) >= min(ended):
+            prices, clocks = begin()
+            times = {k: 0 for k in numbers if prices[k]}
+        if not times:
+            return found
+        found.append(min(times, key=lambda k: (times[k], k)))
+        rows[found[-1]] += 1
+    return found
+
+
+@st.composite
+def mixtures(draw: st.DrawFn) -> tuple[list[Source], list[Change], list[int | None]]:
+    count = draw(st.integers(1, 4))
+    fill = st.integers(1, draw(st.integers(1, 40)))
+    sources = [
+        Source(k, _Rows(draw(st.lists(st.lists(fill, min_size=1, max_size=20), min_size=1, max_size=4))), 3)
+        for k in range(count)
+    ]
+    weight = st.floats(0.001, 10) | st.just(0.0)
+    weights = st.lists(weight, min_size=count, max_size=count).filter(any).map(tuple)
+    steps = [0, *sorted(draw(st.sets(st.integers(1, 150), max_size=2)))]
+    limits = draw(st.lists(st.none() | st.integers(1, 80), min_size=count, max_size=count))
+    return sources, [Change(step, draw(weights)) for step in steps], limits
+
+
+@given(mixtures(), st.integers(0, 200))
+def test_the_order_is_that_of_a_cursor(mixture: Any, first: int) -> None:
+    sources, changes, limits = mixture
+    expected = _one_by_one(sources, changes, limits, 260)
+    order = FairOrder(sources, changes, limits)
+    assert order.next_samples(0, (0,) * len(sources), 260).tolist() == expected
+    anew = FairOrder(sources, changes, limits)
+    rows = anew.rows_before(min(first, len(expected)))
+    assert list(rows) == [expected[:first].count(k) for k in range(len(sources))]
+    assert anew.next_samples(first, rows, min(50, max(0, len(expected) - first))).tolist() == expected[first:][:50]
+    assert order.end is None or order.end >= 260 or order.end == len(expected)
+
+
+def test_the_page_s_example_of_a_mixture() -> None:
+    sources = [Source(k, _Rows([[4] * 50]), 0) for k in range(2)]
+    found = FairOrder(sources, [Change(0, (3.0, 1.0))]).next_samples(0, (0, 0), 10)
+    assert found.tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+# -------------------------------------------------------------------------------------------------------- stream
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three corpora: many documents in several parts, few short ones, long ones."""
+    store = Store.open(tmp_path_factory.mktemp("stream") / "store")
+    random = np.random.default_rng(5)
+    lengths = [random.integers(0, 40, 300), random.integers(1, 6, 40), random.integers(30, 200, 25)]
+    return [
+        str(make_tokens(store, some, number, parts=3 - number, vocabulary=600)) for number, some in enumerate(lengths)
+    ]
+
+
+def config(tokens: Sequence[str], **changes: Any) -> DataConfig:
+    fields = {"corpora": [{"tokens": path} for path in tokens], "sequence_length": SIZE, "global_batch": 24}
+    return DataConfig.model_validate(fields | {"heldout": 0.01} | changes)
+
+
+PLANS: Mapping[str, dict[str, Any]] = {
+    "concat": {},
+    "best_fit": {"packing": "best_fit"},
+    "pad": {"packing": "pad", "masks": "none"},
+    "curriculum": {
+        "packing": "best_fit",
+        "lengths": [{"from_step": 0, "length": 4}, {"from_step": 5, "length": 16}],
+        "global_batch": [{"from_step": 0, "rows": 8}, {"from_step": 3, "rows": 24}, {"from_step": 20, "rows": 48}],
+        "schedule": [{"from_step": 4, "weights": [0.0, 1.0, 3.0]}, {"from_step": 9, "weights": [2.0, 1.0, 1.0]}],
+    },
+    "temperature": {"temperature": 3.0, "packing": "best_fit"},
+}
+
+
+def capped(tokens: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"tokens": path, "weight": weight, "max_epochs": 1.5} for path, weight in zip(tokens, (1, 2, 4), strict=True)
+    ]
+
+
+@pytest.fixture(params=[*PLANS, "capped"])
+def plan(request: pytest.FixtureRequest, tokens: list[str]) -> DataConfig:
+    if request.param == "capped":
+        return config(tokens, corpora=capped(tokens), packing="best_fit")
+    return config(tokens, **PLANS[request.param])
+
+
+def same(left: Batch, right: Batch) -> bool:
+    names = ("step", "tokens", "targets", "positions", "documents", "sources", "num_bytes")
+    return all(np.array_equal(getattr(left, name), getattr(right, name)) for name in names)
+
+
+def test_every_step_can_be_restored(plan: DataConfig) -> None:
+    """The harness: a stream that is restored at a step gives the batches that the uninterrupted one gives."""
+    whole = list(_first(Batches(plan, seed=2), 24))
+    source = Batches(plan, seed=2)
+    states = [source.state_dict(), *(source.state_dict() for _ in _first(source, 24))]
+    for step in range(len(whole)):
+        state = json.loads(json.dumps(states[step]))
+        assert len(json.dumps(state)) < 1024
+        again = Batches(plan, seed=2).load_state_dict(state)
+        for expected, found in zip(whole[step : step + 3], again, strict=False):
+            assert same(expected, found), step
+
+
+def _first(batches: Batches, count: int) -> Iterator[Batch]:
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        if number == count:
+            return
+
+
+@pytest.mark.parametrize("world", [2, 3, 4, 8])
+def test_worlds_share_the_one_batch(plan: DataConfig, world: int) -> None:
+    whole = open_stream(plan, seed=2)
+    ranks = [open_stream(plan, seed=2) for _ in range(world)]
+    for step in (0, 1, 4, 5, 11):
+        if whole.plan.rows(step) % world:
+            with pytest.raises(InputError, match="cannot share evenly"):
+                ranks[0].batch(step, 0, world)
+            continue
+        shares = [stream.batch(step, rank, world) for rank, stream in enumerate(ranks)]
+        for name in ("tokens", "targets", "positions", "documents", "sources"):
+            together = np.concatenate([getattr(share, name) for share in shares])
+            assert np.array_equal(together, getattr(whole.batch(step), name))
+
+
+def test_each_epoch_serves_each_document_as_planned(tokens: list[str]) -> None:
+    for packing in PACKINGS:
+        stream = open_stream(config(tokens[:1], packing=packing, global_batch=1), seed=1)
+        table = stream._tables[0]
+        rows, positions = table.total("num_rows"), table.total("num_positions")
+        for epoch in range(2):
+            found: Counter[tuple[str, int]] = Counter()
+            for step in range(epoch * rows, (epoch + 1) * rows):
+                for _, pieces in stream.pieces(step):
+                    found.update((p.doc_id, p.start + place) for p in pieces for place in range(p.length))
+            assert set(found.values()) == {1}
+            assert len(found) == positions
+
+
+def test_shares_are_in_tokens_whatever_rows_hold(tokens: list[str]) -> None:
+    """Each source has its share of the tokens, up to one row, in every packing and at every step."""
+    weights = (5.0, 1.0, 2.0)
+    corpora = [{"tokens": path, "weight": weight} for path, weight in zip(tokens, weights, strict=True)]
+    for packing in PACKINGS:
+        stream = open_stream(config(tokens, corpora=corpora, packing=packing, global_batch=32), seed=4)
+        served_of = np.zeros(3)
+        for step in range(40):
+            batch = stream.batch(step)
+            counts = (batch.targets != IGNORE).sum(axis=1)
+            served_of += np.bincount(batch.sources, weights=counts, minlength=3)
+            expected = served_of.sum() * np.array(weights) / sum(weights)
+            assert (np.abs(served_of - expected) <= SIZE).all()
+
+
+def test_curricula_cut_rows_and_grow_batches(tokens: list[str]) -> None:
+    stream = open_stream(config(tokens, **PLANS["curriculum"]), seed=2)
+    shapes = [stream.batch(step).tokens.shape for step in (0, 3, 5, 20)]
+    assert shapes == [(32, 4), (96, 4), (24, 16), (48, 16)]
+    whole = open_stream(config(tokens, **PLANS["curriculum"] | {"lengths": []}), seed=2)
+    cut, uncut = stream.batch(4), whole.batch(4)
+    assert np.array_equal(cut.tokens.reshape(-1, SIZE), uncut.tokens)
+    assert np.array_equal(cut.targets.reshape(-1, SIZE), uncut.targets)
+    for row in range(len(cut)):
+        inside = cut.documents[row] >= 0
+        begins = np.append(True, cut.documents[row, 1:] != cut.documents[row, :-1])
+        assert (cut.positions[row][begins & inside] == 0).all()
+        assert np.array_equal(np.unique(cut.documents[row][inside]), np.arange(begins[inside].sum()))
+        steps = np.diff(cut.positions[row])[~begins[1:] & inside[1:]]
+        assert (steps == 1).all()
+
+
+def test_a_stream_that_is_used_up_ends(tokens: list[str]) -> None:
+    stream = open_stream(config(tokens, corpora=capped(tokens), packing="best_fit"), seed=2)
+    assert stream.num_steps is not None
+    batches = list(Batches(config(tokens, corpora=capped(tokens), packing="best_fit"), seed=2))
+    assert len(batches) == stream.num_steps
+    served_of = np.bincount(np.concatenate([batch.sources for batch in batches]), minlength=3)
+    limits = [int(1.5 * table.total("num_rows")) for table in stream._tables]
+    assert sum(limits) - sum(served_of) < 24
+    with pytest.raises(InputError, match="used up after"):
+        stream.batch(stream.num_steps)
+
+
+def test_padding_and_borders(tokens: list[str]) -> None:
+    for packing in PACKINGS:
+        batch = open_stream(config(tokens, packing=packing), seed=0).batch(3)
+        padded = batch.documents < 0
+        assert (batch.targets[padded] == IGNORE).all()
+        assert (batch.tokens[padded] == 0).all()
+        assert (batch.targets[~padded] >= 0).all()
+        assert (np.diff(padded.astype(int), axis=1) >= 0).all()
+        lengths = batch.cumulative_lengths(24 * SIZE + 1)
+        assert lengths.shape == (24 * SIZE + 1,)
+        assert np.array_equal(np.unique(lengths), np.unique(batch.cumulative_lengths()))
+        flat = batch.documents.ravel()
+        for begin, end in itertools.pairwise(lengths):
+            assert len(set(flat[begin:end])) <= 1
+        with pytest.raises(ValueError, match="do not fit"):
+            batch.cumulative_lengths(3)
+
+
+def test_masks_can_be_left_out(tokens: list[str]) -> None:
+    with_masks, without = (open_stream(config(tokens, masks=masks), 0).batch(1) for masks in ("documents", "none"))
+    assert np.array_equal(with_masks.tokens, without.tokens)
+    assert set(np.unique(without.documents)) <= {-1, 0}
+    assert np.array_equal(without.positions[without.documents[:, -1] == 0][0], np.arange(SIZE))
+
+
+def test_weights_can_be_changed_on_the_way(tokens: list[str]) -> None:
+    plain, changed = (Batches(config(tokens), seed=6) for _ in range(2))
+    before = list(_first(plain, 12))
+    changed.reweigh(7, [0.0, 0.0, 1.0])
+    after = list(_first(changed, 12))
+    assert all(same(*pair) for pair in zip(before[:7], after[:7], strict=True))
+    assert all((batch.sources == 2).all() for batch in after[7:])
+    state, log = changed.state_dict(), changed.log
+    assert state["schedule"]["length"] == 1
+    again = Batches(config(tokens), seed=6)
+    with pytest.raises(RecipeError, match="schedule log of 1 entries"):
+        again.load_state_dict(state)
+    again.load_state_dict(state, [Reweighted(*entry) for entry in json.loads(json.dumps(log))])
+    assert same(next(iter(again)), next(iter(changed)))
+    with pytest.raises(RecipeError, match="too late"):
+        changed.reweigh(7, [1.0, 1.0, 1.0])
+    with pytest.raises(RecipeError, match="give 3, none negative"):
+        changed.reweigh(9, [1.0])
+
+
+def test_a_state_of_another_plan_is_refused_and_what_differs_told(tokens: list[str]) -> None:
+    state = Batches(config(tokens), seed=6).state_dict()
+    with pytest.raises(RecipeError, match=r"seed is 7, was 6$"):
+        Batches(config(tokens), seed=7).load_state_dict(state)
+    with pytest.raises(RecipeError, match=r"packing is 'best_fit', was 'concat'"):
+        Batches(config(tokens, packing="best_fit"), seed=6).load_state_dict(state)
+    with pytest.raises(RecipeError, match=r"corpora is .*, was "):
+        Batches(config(tokens[:2]), seed=6).load_state_dict(state)
+
+
+def test_repetition_counts_the_cluster_s_size(tokens: list[str]) -> None:
+    with pytest.raises(InputError, match="no column of numbers beside tokens"):
+        open_stream(config(tokens, repetition={"column": "cluster", "counts": [[2, 2]]}), 0)
+    repetition = {"column": "num_tokens", "counts": [[20, 3], [30, 0]]}
+    stream = open_stream(config(tokens[:1], repetition=repetition, global_batch=1), 0)
+    found: Counter[str] = Counter()
+    lengths: dict[str, int] = {}
+    for step in range(stream._tables[0].total("num_rows")):
+        for _, pieces in stream.pieces(step):
+            found.update(piece.doc_id for piece in pieces if piece.start == 0)
+            for piece in pieces:
+                lengths[piece.doc_id] = max(lengths.get(piece.doc_id, 0), piece.start + piece.length - 1)
+    assert {(lengths[doc_id] >= 20, times) for doc_id, times in found.items()} == {(False, 1), (True, 3)}
+    assert max(lengths.values()) < 30
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated", "ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_loaders_give_the_steps_in_order(tokens: list[str], workers: int) -> None:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    plain = [batch.tokens for batch in _first(Batches(config(tokens), seed=3), 11)]
+    loader = StatefulDataLoader(Dataset(config(tokens), seed=3), batch_size=None, num_workers=workers)
+    states, found = [], []
+    for batch in loader:
+        found.append(batch["tokens"].numpy().copy())
+        states.append(loader.state_dict())
+        if len(found) == 7:
+            break
+    assert all(np.array_equal(*pair) for pair in zip(plain, found, strict=False))
+    again = StatefulDataLoader(Dataset(config(tokens), seed=3), batch_size=None, num_workers=workers)
+    again.load_state_dict(states[4])
+    for expected, batch in zip(plain[5:9], again, strict=False):
+        assert np.array_equal(expected, batch["tokens"].numpy())
+
+
+def test_the_position_goes_to_any_number_of_workers(tokens: list[str]) -> None:
+    from torch.utils.data import DataLoader
+
+    source = Dataset(config(tokens), seed=3)
+    steps = iter(source)
+    for _ in range(5):
+        next(steps)
+    state = source.state_dict()
+    expected = next(steps)["tokens"]
+    for workers in (0, 2):
+        restored = Dataset(config(tokens), seed=3).load_state_dict(state)
+        loader = DataLoader(restored, batch_size=None, num_workers=workers)
+        assert np.array_equal(next(iter(loader))["tokens"], expected)
+
+
+def test_an_index_that_does_not_fit_is_told(tokens: list[str]) -> None:
+    with pytest.raises(ValueError, match="does not divide"):
+        config(tokens, lengths=[{"from_step": 0, "length": 5}])
+    with pytest.raises(ValueError, match="must ascend"):
+        config(tokens, global_batch=[{"from_step": 0, "rows": 2}, {"from_step": 0, "rows": 4}])
+    with pytest.raises(ValueError, match="2 weights are given for 3 corpora"):
+        config(tokens, schedule=[{"from_step": 3, "weights": [1.0, 2.0]}])
+    assert StreamIndex(sequence_length=4).packing == "concat"
+    assert isinstance(open_stream(config(tokens), 0), Stream)

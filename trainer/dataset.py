@@ -1,0 +1,51 @@
+"""The stream as PyTorch takes it: an `IterableDataset` for `DataLoader` and torchdata's `StatefulDataLoader`."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from headrace.pipeline.errors import RecipeError
+from headrace.trainer.batch import Batch
+from headrace.trainer.iterate import Batches
+
+FIELDS = ("tokens", "targets", "positions", "documents", "sources")
+
+
+class Stream(Batches, IterableDataset[dict[str, Tensor]]):
+    """Yields each step's batch as a dictionary of tensors; give it to a loader with `batch_size=None`.
+
+    Of `w` loader workers, worker `i` makes the steps `i`, `i + w`, ... from the position on, which the loader puts in
+    order again. A state that a worker saved goes back to as many workers, as `StatefulDataLoader` asks anyway; a state
+    of the dataset in the training process goes to any number.
+    """
+
+    _of_worker = False
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        """Yield batches, this worker's where there are several."""
+        worker = get_worker_info()
+        first = 0 if worker is None or self._of_worker else worker.id
+        step = self.stream.plan.step_of(self._seen) + first
+        self._of_worker = worker is not None
+        yield from self._iterate(step, 1 if worker is None else worker.num_workers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position as plain JSON, below 1 KB."""
+        worker = get_worker_info()
+        return super().state_dict() | ({} if worker is None else {"worker": [worker.id, worker.num_workers]})
+
+    def load_state_dict(self, state: Mapping[str, Any], log: Any = ()) -> "Stream":
+        """Go to the position of a state; see `Batches.load_state_dict`."""
+        super().load_state_dict(state, log)
+        worker, saved = get_worker_info(), state.get("worker")
+        if saved and (worker is None or saved[1] != worker.num_workers):
+            raise RecipeError(f"the state is of loader worker {saved[0]} of {saved[1]}; load it with as many workers")
+        self._of_worker = bool(saved)
+        return self
+
+    def convert(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the arrays of a batch as tensors that share their memory."""
+        return {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS} | {"step": torch.tensor(batch.step)}
