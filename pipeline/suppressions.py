@@ -5,9 +5,10 @@ only added: a suppression ends by another record that withdraws it, so that who 
 not matter, and two stores with the same suppressions decide alike.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +64,20 @@ def normal_value(what: What, value: str) -> str:
     if len(value) != digits or not set(value.lower()) <= set("0123456789abcdef"):
         raise InputError(f"{value!r} is no {what}; it has {digits} hexadecimal digits")
     return value.lower()
+
+
+def names_of(document: Mapping[str, Any]) -> Iterator[tuple[What, str]]:
+    """Yield all that a document can be taken down by, the narrowest first; columns that are not there name nothing."""
+    yield "doc_id", document["doc_id"]
+    if "text" in document:
+        yield "text", text_digest(document["text"])
+    if "payload_digest" in document:
+        yield "payload", document["payload_digest"]
+    if document["url"]:
+        yield "url", canonical_url(document["url"])
+        labels = split_url(document["url"]).host.lower().removeprefix("www.").split(".")
+        hosts = accumulate(reversed(labels), lambda host, label: f"{label}.{host}")
+        yield from (("domain", host) for host in reversed(list(hosts)))
 
 
 def suppress(store: Store, what: What, value: str, reason: str, date: str = "") -> Suppression:

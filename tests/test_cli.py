@@ -327,6 +327,46 @@ def test_train_resume_and_trace(folder: Path, trained: Path) -> None:
     assert headrace("trace", folder, "--step", 2).status == 1
 
 
+def test_exposure_is_the_inverse_of_trace(folder: Path, trained: Path) -> None:
+    steps = {step: headrace("trace", trained, "--step", step, "--json").json["documents"] for step in (1, 2, 3)}
+    document = steps[2][0]
+    expected = sorted(
+        (step, piece["row"], piece["start"], piece["length"])
+        for step, pieces in steps.items()
+        for piece in pieces
+        if piece["doc_id"] == document["doc_id"]
+    )
+    for option, value in (("--doc", document["doc_id"]), ("--url", document["url"])):
+        ran = headrace("exposure", trained, option, value, "--json").json
+        found = [(one["step"], one["row"], one["start"], one["length"]) for one in ran["exposed"]]
+        assert found == expected
+        assert ran["tokens"] == sum(length for *_, length in expected)
+    everything = headrace("exposure", trained, "--domain", "example.org", "--json").json
+    assert everything["tokens"] == sum(piece["length"] for pieces in steps.values() for piece in pieces)
+    assert document["doc_id"] in headrace("exposure", trained, "--doc", document["doc_id"]).out
+    assert headrace("exposure", trained, "--doc", "f" * 32, "--json").json["exposed"] == []
+    assert "give one of" in headrace("exposure", trained).err
+    assert "32 hexadecimal digits" in headrace("exposure", trained, "--doc", "1").err
+
+
+def test_stream_check_proves_a_run(folder: Path, trained: Path) -> None:
+    ran = headrace("stream", "check", folder / "run.toml", "--json").json
+    (corpus,) = ran["corpora"]
+    assert ran["steps"] == 3
+    assert corpus["dropped"] == 0
+    assert corpus["share"] == corpus["weight"] == 1
+    assert "exactly as often as planned" in headrace("stream", "check", folder / "run.toml", "--steps", 9).out
+
+
+def test_trace_ranks_documents_by_loss(folder: Path, trained: Path) -> None:
+    ran = headrace("trace", trained, "--step", 2, "--loss", "--json").json
+    assert ran["checkpoint"] in (2, 3)
+    losses = [piece["loss"] for piece in ran["documents"]]
+    assert losses == sorted(losses, reverse=True)
+    assert all(0 < loss < 20 for loss in losses)
+    assert "loss" in headrace("trace", trained, "--step", 2, "--loss").out
+
+
 def test_an_unknown_key_of_a_run_file_is_named(folder: Path, built: Any) -> None:
     path = folder / "bad.toml"
     path.write_text(RUN.format(tokens=built["tokens_manifest"]).replace("global_batch", "globl_batch"))

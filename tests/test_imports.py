@@ -31,6 +31,7 @@ TRAINER_TAKES = {
     "stages.stream_index",
     "store",
     "strict_toml",
+    "suppressions",
     "registry",
     "tables",
     "vocabulary",

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.made_tokens import make_tokens
-from headrace.pipeline.errors import InputError, RecipeError
+from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.pipeline.packing import PACKINGS, Packed, Packing, pack
 from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.store import Store
 from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.coverage import check_coverage
 from headrace.trainer.dataset import Stream as Dataset
 from headrace.trainer.iterate import Batches
 from headrace.trainer.stream import Reweighted, Stream, open_stream
@@ -260,7 +262,7 @@ def test_worlds_share_the_one_batch(plan: DataConfig, world: int) -> None:
 def test_each_epoch_serves_each_document_as_planned(tokens: list[str]) -> None:
     for packing in PACKINGS:
         stream = open_stream(config(tokens[:1], packing=packing, global_batch=1), seed=1)
-        table = stream._tables[0]
+        table = stream.tables[0]
         rows, positions = table.total("num_rows"), table.total("num_positions")
         for epoch in range(2):
             found: Counter[tuple[str, int]] = Counter()
@@ -309,7 +311,7 @@ def test_a_stream_that_is_used_up_ends(tokens: list[str]) -> None:
     batches = list(Batches(config(tokens, corpora=capped(tokens), packing="best_fit"), seed=2))
     assert len(batches) == stream.num_steps
     served_of = np.bincount(np.concatenate([batch.sources for batch in batches]), minlength=3)
-    limits = [int(1.5 * table.total("num_rows")) for table in stream._tables]
+    limits = [int(1.5 * table.total("num_rows")) for table in stream.tables]
     assert sum(limits) - sum(served_of) < 24
     with pytest.raises(InputError, match="used up after"):
         stream.batch(stream.num_steps)
@@ -377,7 +379,7 @@ def test_repetition_counts_the_cluster_s_size(tokens: list[str]) -> None:
     stream = open_stream(config(tokens[:1], repetition=repetition, global_batch=1), 0)
     found: Counter[str] = Counter()
     lengths: dict[str, int] = {}
-    for step in range(stream._tables[0].total("num_rows")):
+    for step in range(stream.tables[0].total("num_rows")):
         for _, pieces in stream.pieces(step):
             found.update(piece.doc_id for piece in pieces if piece.start == 0)
             for piece in pieces:
@@ -430,3 +432,27 @@ def test_an_index_that_does_not_fit_is_told(tokens: list[str]) -> None:
         config(tokens, schedule=[{"from_step": 3, "weights": [1.0, 2.0]}])
     assert StreamIndex(sequence_length=4).packing == "concat"
     assert isinstance(open_stream(config(tokens), 0), Stream)
+
+
+def test_a_row_is_found_again(plan: DataConfig) -> None:
+    """`sample_of` is the inverse of the order, in every phase."""
+    stream = open_stream(plan, seed=2)
+    end = min(400, stream.samples.end or 400)
+    sources = stream.samples.find(0, end).sources
+    rows = [0, 0, 0]
+    for sample, source in enumerate(sources.tolist()):
+        assert stream.samples.order.sample_of(source, rows[source]) == sample
+        rows[source] += 1
+
+
+def test_coverage_is_proved_and_a_gap_found(plan: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = open_stream(plan, seed=2)
+    steps = min(30, stream.num_steps or 30)
+    found = check_coverage(stream, steps)
+    assert sum(one.share for one in found) == pytest.approx(1)
+    assert all(one.rows * SIZE == one.positions + one.padded for one in found)
+    layout = stream.tables[0].layout(0)
+    packed = layout.packed._replace(length=layout.packed.length - (np.arange(len(layout.packed.length)) == 3))
+    monkeypatch.setattr(stream.tables[0], "layout", lambda number: replace(layout, packed=packed))
+    with pytest.raises(IntegrityError, match="do not make up its documents"):
+        check_coverage(stream, steps)

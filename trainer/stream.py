@@ -52,12 +52,12 @@ class Stream:
     def __init__(self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = ()) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
         self._token_bytes = corpora[0].vocabulary.byte_lengths()
-        self._tables = [corpus.table("train") for corpus in corpora]
-        for corpus, table in zip(corpora, self._tables, strict=True):
+        self.tables = [corpus.table("train") for corpus in corpora]
+        for corpus, table in zip(corpora, self.tables, strict=True):
             if not len(table):
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
-        self._sources = [Source(number, table, plan.seed) for number, table in enumerate(self._tables)]
-        self._cache = WindowCache(self._tables)
+        self.sources = [Source(number, table, plan.seed) for number, table in enumerate(self.tables)]
+        self._cache = WindowCache(self.tables)
         self._set_log(())
         for entry in log:
             self.reweigh(*entry)
@@ -68,9 +68,9 @@ class Stream:
         arranged = [Change(self.plan.first_sample(step), changes[step]) for step in sorted(changes)]
         limits = [
             None if corpus.max_epochs is None else int(corpus.max_epochs * source.num_rows)
-            for corpus, source in zip(self.plan.corpora, self._sources, strict=True)
+            for corpus, source in zip(self.plan.corpora, self.sources, strict=True)
         ]
-        return Samples(FairOrder(self._sources, arranged, limits), self._sources)
+        return Samples(FairOrder(self.sources, arranged, limits), self.sources)
 
     @property
     def sequence_length(self) -> int:
@@ -85,7 +85,7 @@ class Stream:
     @property
     def num_steps(self) -> int | None:
         """Steps whose batches are whole, or None where there is no end."""
-        end = self._samples.end
+        end = self.samples.end
         return None if end is None else self.plan.step_of(end)
 
     def state(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Stream:
 
     def _set_log(self, log: tuple[Reweighted, ...]) -> None:
         self.log, self._expected = log, -1
-        self._samples = self._arrange()
+        self.samples = self._arrange()
         self._slab = lru_cache(_SLABS)(self._make_slab)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
@@ -157,10 +157,10 @@ class Stream:
 
     def _find(self, first: int, count: int) -> Located:
         """Locate samples; what the block and the next one need is read ahead."""
-        located, number = self._samples.find(first, count), first // BLOCK
+        located, number = self.samples.find(first, count), first // BLOCK
         if number != self._expected:
             self._expected = number
-            self._cache.expect([*self._samples.windows(number), *self._samples.windows(number + 1)])
+            self._cache.expect([*self.samples.windows(number), *self.samples.windows(number + 1)])
         return located
 
     def _batch(self, step: int, arrays: RowArrays, sources: Any) -> Batch:
@@ -185,6 +185,14 @@ class Stream:
     @property
     def _apart(self) -> bool:
         return self.plan.masks == "documents"
+
+    def samples_of(self, corpus: int, window: int, row: int, end: int) -> Iterator[int]:
+        """Yield the samples below `end` that a row of a corpus's window is, one in each epoch."""
+        source, order = self.sources[corpus], self.samples.order
+        for epoch in range(-(-order.rows_before(end)[corpus] // source.num_rows)):
+            sample = order.sample_of(corpus, source.row_of(epoch, window, row))
+            if sample is not None and sample < end:
+                yield sample
 
     def pieces(self, step: int) -> list[tuple[int, list[Piece]]]:
         """Return for each row of a step's batch, before it is cut, which corpus it is from and what it holds."""

@@ -16,6 +16,7 @@ from headrace.commands.models import models
 from headrace.commands.recipes import recipes
 from headrace.commands.rules import rules
 from headrace.commands.signals import signals
+from headrace.commands.stream import exposure, stream_check
 from headrace.commands.suppress import suppress_add, suppress_check, suppress_list, suppress_remove
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
@@ -37,6 +38,8 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "diff": diff,
         "train": train,
         "trace": trace,
+        "exposure": exposure,
+        "stream check": stream_check,
         "recipes": recipes,
         "signals": signals,
         "models": models,
@@ -50,6 +53,10 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
 )
 
 GROUPS: Mapping[str, str] = MappingProxyType(
-    {"classifier": "Learn to tell texts apart.", "suppress": "Take documents down for good."}
+    {
+        "classifier": "Learn to tell texts apart.",
+        "stream": "Look at what a run is given.",
+        "suppress": "Take documents down for good.",
+    }
 )
 """What `--help` says of each group."""

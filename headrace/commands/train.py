@@ -35,6 +35,9 @@ Tokens = Annotated[
         "--tokens", metavar="MANIFEST", help="The tokens of a corpus, where they were moved; one for each, in order."
     ),
 ]
+WithLoss = Annotated[
+    bool, typer.Option("--loss", help="Rank by the loss at the checkpoint nearest to the step, nats per token.")
+]
 Step = Annotated[int, typer.Option("--step", metavar="N", min=1, help="Which step, as metrics.jsonl counts: from 1.")]
 
 
@@ -82,7 +85,7 @@ def _rounded(value: object) -> object:
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
-def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = None) -> Result:
+def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = None, loss: WithLoss = False) -> Result:
     """Name the documents of a step's batch, and the bytes that they were read from.
 
     Nothing was logged for this: the batch is computed again from the run's plan. So a step can be traced before it is
@@ -100,25 +103,44 @@ def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = Non
     stream = open_recorded(record, store or (), tokens or ())
     pieces = trace_step(stream, step - 1)  # the log counts steps taken, the stream counts batches from 0
     standings = _look(pieces, stream)
-    trained = _trained_steps(run)
+    trained = trained_steps(run)
     if step > trained:
         stderr().print(
             f"step {step} has not been trained yet (the log ends with step {trained}); this will be its batch"
         )
     for note in _first_notes(standings):
         stderr().print(f"note: {note}", style="yellow")
-    columns = ("row", "offset", "tokens", "from", "doc_id", "url", "bytes")
+    checkpoint, losses = _losses(run, stream, step) if loss else (None, [None] * len(pieces))
+    found = list(zip(pieces, standings, losses, strict=True))
+    if loss:
+        found.sort(key=lambda one: -(one[2] or 0))
+    columns = (*(("loss",) if loss else ()), "row", "offset", "tokens", "from", "doc_id", "url", "bytes")
 
     def show(console: Console) -> None:
         rows = [
-            (piece.row, piece.offset, piece.length, piece.start, piece.doc_id, piece.url, _place(piece, standing))
-            for piece, standing in zip(pieces, standings, strict=True)
+            (
+                *((f"{value:.4f}",) if value is not None else ()),
+                *(piece.row, piece.offset, piece.length, piece.start, piece.doc_id, piece.url),
+                _place(piece, standing),
+            )
+            for piece, standing, value in found
         ]
         console.print(table(columns, rows))
 
-    documents = [as_data(piece) | standing_data(standing) for piece, standing in zip(pieces, standings, strict=True)]
+    documents = [
+        as_data(piece) | standing_data(standing) | ({"loss": value} if loss else {}) for piece, standing, value in found
+    ]
     data = {"run": config.run.name, "plan": record.plan, "step": step, "trained": step <= trained}
-    return Result({**data, "documents": documents}, show)
+    return Result({**data, **({"checkpoint": checkpoint} if loss else {}), "documents": documents}, show)
+
+
+def _losses(run: Path, stream: "Stream", step: int) -> "tuple[int, list[float | None]]":
+    """Return the step of the checkpoint nearest to a step, and its loss on each stretch of the step's batch."""
+    from headrace.trainer.run_record import read_run
+    from headrace.trainer.stretch_loss import nearest_checkpoint, stretch_losses
+
+    checkpoint = nearest_checkpoint(run / "checkpoints", step)
+    return checkpoint.step, stretch_losses(read_run(run).run, stream, checkpoint, step - 1)
 
 
 def _look(pieces: "Sequence[Traced]", stream: "Stream") -> "list[Standing]":
@@ -149,7 +171,7 @@ def _place(piece: "Traced", standing: "Standing") -> str:
     return str(standing.found_at or Origin.of(piece.origin))
 
 
-def _trained_steps(run: Path) -> int:
+def trained_steps(run: Path) -> int:
     """Return how many steps a run has taken, as its log says."""
     from headrace.trainer.metrics import read_metrics
 

@@ -1,20 +1,18 @@
 """Suppress: the documents that were taken down, by what the store's suppressions name (`pipeline.suppressions`)."""
 
 from collections.abc import Iterator
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.filters.urls import canonical_url, split_url
 from headrace.pipeline.dedup.membership import SUPPRESSED
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import FINDINGS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import text_digest
+from headrace.pipeline.suppressions import names_of
 from headrace.pipeline.tables import read_batches, write_table
 
 BATCH_ROWS = 4096
@@ -68,17 +66,4 @@ class Suppress(Stage):
     def entry_for(self, document: dict[str, Any]) -> dict[str, str] | None:
         """Return the entry that names a document: its id, text, payload, URL or the narrowest domain; None without."""
         known = {(one["what"], one["value"]): one for one in self.entries}
-        return next((known[name] for name in _names(document) if name in known), None)
-
-
-def _names(document: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "doc_id", document["doc_id"]
-    if "text" in document:
-        yield "text", text_digest(document["text"])
-    if "payload_digest" in document:
-        yield "payload", document["payload_digest"]
-    if document["url"]:
-        yield "url", canonical_url(document["url"])
-        labels = split_url(document["url"]).host.lower().removeprefix("www.").split(".")
-        hosts = accumulate(reversed(labels), lambda host, label: f"{label}.{host}")
-        yield from (("domain", host) for host in reversed(list(hosts)))
+        return next((known[name] for name in names_of(document) if name in known), None)

@@ -184,6 +184,33 @@ class FairOrder:
         phase = self._phases[self._number(sample)]
         return self._rows_at(phase, sample - phase.first) if phase.active else phase.rows
 
+    def sample_of(self, source: int, row: int) -> int | None:
+        """Return which sample a row of a source is, or None where it is served by none."""
+        number = 0
+        while self._served_by(number, source) <= row:
+            number += 1
+            if self._number_of_phases(number) <= number:
+                return None
+        phase = self._phases[number]
+        if not phase.prices[source]:
+            return None
+        time = (self._sources[source].clock(row) - phase.clocks[source]) * phase.prices[source]
+        before = self._count(phase, time - 1)
+        ties = sum(self._rank(phase, k, time) - self._rank(phase, k, time - 1) for k in phase.active if k < source)
+        return phase.first + before + ties
+
+    def _number_of_phases(self, number: int) -> int:
+        """Return how many phases are known, `number + 1` of them if there are so many."""
+        while len(self._phases) <= number and not self._all_known:
+            self._number(self._phases[-1].first)
+        return len(self._phases)
+
+    def _served_by(self, number: int, source: int) -> int:
+        """Return how many rows a source has served when a phase ends."""
+        if self._number_of_phases(number + 1) > number + 1:
+            return self._phases[number + 1].rows[source]
+        return _FAR if self._phases[number].prices[source] else self._phases[number].rows[source]
+
     def next_samples(self, sample: int, rows: tuple[int, ...], count: int) -> NDArray[np.int16]:
         """Return the sources of `count` samples from one on, fewer at the end.
 

@@ -30,14 +30,14 @@ class Samples:
     """Finds samples of a plan, in blocks."""
 
     def __init__(self, order: FairOrder, sources: Sequence[Source]) -> None:
-        self._order, self._sources = order, tuple(sources)
+        self.order, self._sources = order, tuple(sources)
         self._block = lru_cache(4)(self._find_block)
         self._last: tuple[int, tuple[int, ...]] = (0, (0,) * len(self._sources))
 
     @property
     def end(self) -> int | None:
         """The number of samples, or None where there is no end."""
-        return self._order.end
+        return self.order.end
 
     def find(self, first: int, count: int) -> Located:
         """Return `count` samples from one on.
@@ -66,8 +66,8 @@ class Samples:
         first = number * BLOCK
         known, served = self._last
         if known != number:
-            served = self._order.rows_before(first)
-        sources = self._order.next_samples(first, served, BLOCK)
+            served = self.order.rows_before(first)
+        sources = self.order.next_samples(first, served, BLOCK)
         slots, rows = np.zeros(len(sources), np.int64), np.zeros(len(sources), np.int64)
         windows: list[tuple[int, int]] = []
         after = list(served)

@@ -132,6 +132,13 @@ class Source:
                 epoch, inside = epoch + 1, 0
         return found
 
+    def row_of(self, epoch: int, window: int, row: int) -> int:
+        """Return which row of the source a row of a window is in an epoch: the inverse of `stretches`."""
+        order = self._epoch(epoch)
+        place = int(np.flatnonzero(order.windows == window)[0])
+        within = int(np.flatnonzero(self._permuted(epoch, window) == row)[0])
+        return epoch * self.num_rows + _before(order.row_ends, place) + within
+
     def _row_order_of(self, order: _Epoch, epoch: int, place: int) -> tuple[Int64s, Int64s]:
         return self._rows(epoch, int(order.windows[place]))
 

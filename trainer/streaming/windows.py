@@ -3,7 +3,7 @@
 A window's rows are packed from the lengths of its documents alone, so its layout can be known without its tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -182,6 +183,31 @@ class TokenTable:
         tokens = np.frombuffer(data, self._dtype, (bounds[-1] - bounds[0]) // self._dtype.itemsize, int(bounds[0]))
         begins = (bounds - bounds[0])[layout.documents] // self._dtype.itemsize
         return Window(layout, tokens, begins, lambda: self._read(number, ["doc_id"]).column("doc_id").combine_chunks())
+
+    def find(self, doc_ids: Collection[str]) -> dict[int, list[tuple[int, str]]]:
+        """Return the windows that serve some documents, with the numbers of their servings and their ids.
+
+        Documents lie in parts and windows by the second half of their ids, so few windows are looked into.
+        """
+        found: dict[int, list[tuple[int, str]]] = {}
+        orders = np.array(sorted(int(doc_id[16:], 16) for doc_id in doc_ids), np.uint64)
+        wanted = pa.array(sorted(doc_ids), pa.string())
+        for number in range(len(self)):
+            if len(orders) and self._reaches(number, orders):
+                ids = self._read(number, ["doc_id"]).column("doc_id").combine_chunks()
+                rows = np.flatnonzero(pc.is_in(ids, wanted).to_numpy(zero_copy_only=False))
+                documents = self.layout(number).documents
+                servings = np.flatnonzero(np.isin(documents, rows))
+                if len(servings):
+                    found[number] = [(int(k), ids[int(documents[k])].as_py()) for k in servings]
+        return found
+
+    def _reaches(self, number: int, orders: NDArray[np.uint64]) -> bool:
+        """Tell whether some of these orders, ascending, may be in a window's part, which has an equal share of all."""
+        part, parts = int(self._places["part"][number]), len(self._parts)
+        low, high = ((part + step << 64) // parts for step in (0, 1))
+        first = int(np.searchsorted(orders, np.uint64(low)))
+        return first < len(orders) and int(orders[first]) < high
 
     def _read(self, number: int, columns: Sequence[str]) -> pa.Table:
         """Read columns of a window's documents: only the row groups that it reaches into, which are verified first."""
