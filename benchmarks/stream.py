@@ -14,6 +14,7 @@ Figures are medians of rounds, `spread` is the range of the rounds' ratios.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -37,6 +38,7 @@ ROWS, LENGTH = 32, 1024
 PEERS = {"litdata": 1600, "mosaicml-streaming": 200, "datasets": 400, "memmap": 3200}
 """Batches of a round."""
 OURS = 1600
+_PATIENCE = 90  # seconds
 REQUIRED = {"litdata": 3.0, "memmap": 0.4}
 CODECS: dict[str, dict[str, Any]] = {
     "none": {"compression": "none"},
@@ -76,7 +78,9 @@ def peer_speed(python: str, name: str, folder: Path) -> float:
 
 def _peer(python: str, *arguments: Any) -> str:
     script = str(Path(__file__).with_name("stream_peers.py"))
-    done = subprocess.run([python, script, *map(str, arguments)], capture_output=True, text=True)
+    command = [python, script, *map(str, arguments)]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, env=offline)
     if done.returncode:
         raise SystemExit(f"{arguments[0]}: {done.stderr[-2000:]}")
     return done.stdout

@@ -5,7 +5,9 @@ folder; `... NAME run FOLDER BATCHES` reads batches of 32 rows of 1,024 tokens i
 warm up, and prints the seconds that `BATCHES` batches took. Nothing of Headrace is imported.
 """
 
+import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ WARM = 200
 def documents(folder: Path) -> Iterator[Any]:
     tokens, lengths = np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "lengths.npy")
     ends = np.concatenate([[0], np.cumsum(lengths)])
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in itertools.pairwise(ends):
         yield np.array(tokens[start:end])
 
 
@@ -122,7 +124,8 @@ def main(name: str, act: str, folder: Path, number: int = 0) -> None:
     start = time.perf_counter()
     for _ in range(number):
         next(source)
-    print(json.dumps({"seconds": time.perf_counter() - start}))
+    print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+    os._exit(0)  # some leave threads behind that would not let Python end
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,14 +22,13 @@ from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.corpus import Corpus, Serving, open_corpus
 from headrace.trainer.streaming.fair import Change, FairOrder
 from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
-from headrace.trainer.streaming.rows import RowArrays
+from headrace.trainer.streaming.rows import RowArrays, gather_slots
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
 from headrace.trainer.streaming.windows import Piece
 
 _SLAB_STEPS, _SLAB_POSITIONS = 4, 1 << 17
 """How many steps are written together, at most: few calls, and arrays that a processor's cache holds."""
-_SLABS = 2
 
 
 class Reweighted(NamedTuple):
@@ -38,6 +36,15 @@ class Reweighted(NamedTuple):
 
     step: int
     weights: tuple[float, ...]
+
+
+class _Slab(NamedTuple):
+    """The batches of some steps from `first` on, for one rank."""
+
+    first: int
+    rank: int
+    world: int
+    batches: list[Batch]
 
 
 class Stream:
@@ -52,6 +59,7 @@ class Stream:
     def __init__(self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = ()) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
         self._token_bytes = corpora[0].vocabulary.byte_lengths()
+        self._end_of_text = corpora[0].vocabulary.end_of_text
         self.tables = [corpus.table("train") for corpus in corpora]
         for corpus, table in zip(corpora, self.tables, strict=True):
             if not len(table):
@@ -117,7 +125,7 @@ class Stream:
     def _set_log(self, log: tuple[Reweighted, ...]) -> None:
         self.log, self._expected = log, -1
         self.samples = self._arrange()
-        self._slab = lru_cache(_SLABS)(self._make_slab)
+        self._slab = _Slab(0, 0, 1, [])
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the rank's rows of the batch of a step.
@@ -127,24 +135,33 @@ class Stream:
                 may not be served so often.
             IntegrityError: what is stored is damaged.
         """
+        slab = self._slab
+        if not (slab.first <= step < slab.first + len(slab.batches) and slab.rank == rank and slab.world == world):
+            slab = self._slab = self._make_slab(*self._steps_with(step), rank, world)
+        return slab.batches[step - slab.first]
+
+    def _steps_with(self, step: int) -> tuple[int, int]:
+        """Return the first of the steps that are made together with one, and the one after the last."""
         begin, end, rows = self.plan.span(step)
         count = max(1, min(_SLAB_STEPS, _SLAB_POSITIONS // (rows * self.sequence_length)))
         first = step - (step - begin) % count
         last = self.num_steps
         stop = min(first + count, end if last is None or step >= last else min(end, last))
-        return self._slab(first, stop, rank, world)[step - first]
+        return first, stop
 
-    def _make_slab(self, first: int, stop: int, rank: int, world: int) -> list[Batch]:
-        """Return the batches of some steps that follow one another: views of rows that are written together."""
-        steps = range(first, stop)
-        found = [self._find(*self._share(step, rank, world)) for step in steps]
-        arrays = self._assemble(joined(found))
-        batches, begin = [], 0
-        for step, located in zip(steps, found, strict=True):
-            rows = slice(begin, begin + len(located.rows))
-            batches.append(self._batch(step, arrays.part(rows), located.sources))
-            begin = rows.stop
-        return batches
+    def _make_slab(self, first: int, stop: int, rank: int, world: int) -> _Slab:
+        """Make the batches of some steps, which have equally many rows: views of rows that are written together."""
+        begin, count = self._share(first, rank, world)
+        if world == 1:
+            located = self._find(begin, count * (stop - first))
+        else:
+            located = joined([self._find(*self._share(step, rank, world)) for step in range(first, stop)])
+        arrays = self._assemble(located)
+        batches = []
+        for number, step in enumerate(range(first, stop)):
+            rows = slice(number * count, (number + 1) * count)
+            batches.append(self._batch(step, arrays.part(rows), located.sources[rows]))
+        return _Slab(first, rank, world, batches)
 
     def _share(self, step: int, rank: int, world: int) -> tuple[int, int]:
         """Return the first sample of a rank in a step, and how many it has."""
@@ -174,12 +191,13 @@ class Stream:
 
     def _assemble(self, located: Located) -> RowArrays:
         arrays = RowArrays(len(located.rows), self.sequence_length)
-        slots = located.slots
-        for slot in np.unique(slots).tolist():
-            places = np.flatnonzero(slots == slot)
-            source, number = located.windows[slot]
-            end_of_text = self.corpora[source].vocabulary.end_of_text
-            arrays.write(self._cache.get((source, number)), located.rows[places], places, end_of_text, self._apart)
+        places, ends, rows = gather_slots(located.slots, located.rows, len(located.windows))
+        begin = 0
+        for slot, end in enumerate(ends.tolist()):
+            if end > begin:
+                window = self._cache.get(located.windows[slot])
+                arrays.write(window, rows[begin:end], places[begin:end], self._end_of_text, self._apart)
+            begin = end
         return arrays
 
     @property
@@ -213,7 +231,7 @@ class Stream:
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
                     arrays = RowArrays(len(mine), self.sequence_length)
-                    arrays.write(window, mine, np.arange(len(mine)), corpus.vocabulary.end_of_text, self._apart)
+                    arrays.write(window, mine, np.arange(len(mine)), self._end_of_text, self._apart)
                     sources = np.full(len(mine), source, np.int16)
                     made = (arrays.tokens, arrays.targets, arrays.positions, arrays.documents)
                     yield Batch(0, *made, self._token_bytes, sources)

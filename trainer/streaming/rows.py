@@ -67,6 +67,22 @@ def _fill(
 
 
 @kernel()
+def gather_slots(slots: Any, rows: Any, num_slots: int) -> Any:
+    """Return the places of rows slot by slot, where each slot's end, and the rows at those places."""
+    ends = np.zeros(num_slots + 1, np.int64)
+    for slot in slots:
+        ends[slot + 1] += 1
+    for slot in range(num_slots):
+        ends[slot + 1] += ends[slot]
+    places, gathered = np.empty(len(slots), np.int64), np.empty(len(slots), np.int64)
+    for place in range(len(slots)):
+        index = ends[slots[place]]
+        places[index], gathered[index] = place, rows[place]
+        ends[slots[place]] += 1
+    return places, ends[:num_slots], gathered
+
+
+@kernel()
 def restart_pieces(positions: Any, documents: Any, start: Any) -> None:
     """Number the pieces of rows anew, and their positions from 0 where `start`, after longer rows were cut."""
     for row in range(documents.shape[0]):
