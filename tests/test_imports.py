@@ -32,6 +32,7 @@ TRAINER_TAKES = {
     "store",
     "strict_toml",
     "suppressions",
+    "takedown",
     "registry",
     "tables",
     "vocabulary",

@@ -4,7 +4,7 @@ The inverse of `trace`, and as little of a log: a document's rows are found in t
 each epoch by the inverse of the permutations, and the sample by counting the rows of all sources with an earlier time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,7 +39,18 @@ def exposure(stream: Stream, what: What, value: str, steps: int) -> list[Exposed
     for number, corpus in enumerate(stream.corpora):
         urls = dict(_documents(corpus, what, value))
         found += _exposed(stream, number, urls, steps)
-    return sorted(found, key=lambda one: (one.step, one.row, one.start))
+    return sorted(found, key=_place)
+
+
+def exposure_of(stream: Stream, doc_ids: Collection[str], steps: int) -> list[Exposed]:
+    """Return where documents are in the first steps of a run, in the order of the batches; no URL is told."""
+    urls = dict.fromkeys(doc_ids)
+    found = [one for number in range(len(stream.corpora)) for one in _exposed(stream, number, urls, steps)]
+    return sorted(found, key=_place)
+
+
+def _place(one: Exposed) -> tuple[int, int, int]:
+    return one.step, one.row, one.start
 
 
 def _documents(corpus: Corpus, what: What, value: str) -> Iterator[tuple[str, str | None]]:
@@ -52,7 +63,7 @@ def _documents(corpus: Corpus, what: What, value: str) -> Iterator[tuple[str, st
                     yield document["doc_id"], document["url"]
 
 
-def _exposed(stream: Stream, number: int, urls: dict[str, str | None], steps: int) -> Iterator[Exposed]:
+def _exposed(stream: Stream, number: int, urls: Mapping[str, str | None], steps: int) -> Iterator[Exposed]:
     table, end = stream.tables[number], stream.plan.first_sample(steps)
     for window, documents in table.find(urls).items():
         packed = table.layout(window).packed

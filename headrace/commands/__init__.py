@@ -18,6 +18,7 @@ from headrace.commands.rules import rules
 from headrace.commands.signals import signals
 from headrace.commands.stream import exposure, stream_check
 from headrace.commands.suppress import suppress_add, suppress_check, suppress_list, suppress_remove
+from headrace.commands.takedown import takedown
 from headrace.commands.train import trace, train
 from headrace.commands.verify import verify
 from headrace.commands.why import why
@@ -44,6 +45,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "signals": signals,
         "models": models,
         "classifier train": classifier_train,
+        "takedown": takedown,
         "suppress add": suppress_add,
         "suppress list": suppress_list,
         "suppress remove": suppress_remove,

@@ -1,5 +1,6 @@
 """A corpus opened for streaming: its tokens, their index for a packing, and the tokenizer."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,12 @@ from headrace.pipeline.serving import Repetition
 from headrace.pipeline.split import HELDOUT_UNIT
 from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.store import MANIFEST, Store
+from headrace.pipeline.suppressions import in_force
+from headrace.pipeline.takedown import hidden_ids
 from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.streaming.windows import TokenTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class Corpus:
     index: Manifest
     tokenizer: Manifest
     vocabulary: Vocabulary
+    hidden: frozenset[str] = frozenset()
+    """Documents that were taken down since the tokens were made; their tokens are masked in place."""
 
     @property
     def tokenizer_path(self) -> Path:
@@ -53,7 +60,7 @@ class Corpus:
 
     def table(self, split: str) -> TokenTable:
         """Return the windows of a split."""
-        return TokenTable(self.store, self.tokens, self.index, split)
+        return TokenTable(self.store, self.tokens, self.index, split, self.hidden)
 
 
 def open_corpus(path: Path, serving: Serving) -> Corpus:
@@ -70,10 +77,21 @@ def open_corpus(path: Path, serving: Serving) -> Corpus:
     _check_repetition(serving.repetition)
     store = Store.containing(path)
     index = make_one("stream index", serving.stage(), {"tokens": tokens}, store, InlineEngine())
-    tokenizer = upstream(upstream(tokens, "encoded", store), "tokenizer", store)
+    encoded = upstream(tokens, "encoded", store)
+    tokenizer = upstream(encoded, "tokenizer", store)
     _refuse_seen(path, tokenizer, serving.heldout)
     name = f"{tokens.name} {tokens.content[:12]}"
-    return Corpus(name, store, tokens, index, tokenizer, Vocabulary.load(store.part_path(tokenizer, 0)))
+    vocabulary = Vocabulary.load(store.part_path(tokenizer, 0))
+    return Corpus(name, store, tokens, index, tokenizer, vocabulary, _hidden(encoded, store))
+
+
+def _hidden(encoded: Manifest, store: Store) -> frozenset[str]:
+    if not in_force(store):
+        return frozenset()
+    hidden = hidden_ids(upstream(encoded, "corpus", store), store)
+    if hidden:
+        log.warning("%s: %d documents were taken down; their tokens are masked in place", store.root, len(hidden))
+    return hidden
 
 
 def _check_repetition(repetition: Repetition | None) -> None:

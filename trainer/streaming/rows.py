@@ -33,10 +33,10 @@ def _count_from(into: Any, first: Any) -> None:
 
 @kernel()
 def _fill(
-    arrays: Any, places: Any, rows: Any, packed: Any, begins: Any, counts: Any, tokens: Any, options: Any
+    arrays: Any, places: Any, rows: Any, packed: Any, begins: Any, counts: Any, masked: Any, tokens: Any, options: Any
 ) -> None:
     """Write rows of a window to places; `options` are the token between documents, what is ignored, and whether
-    documents are told apart.
+    documents are told apart. Of a masked document neither inputs nor targets are written, only its place.
     """
     inputs, targets, positions, documents = arrays
     first, document, start, length = packed
@@ -48,15 +48,19 @@ def _fill(
             number, begin, taken = document[piece], start[piece], length[piece]
             source, left = begins[number] + begin, counts[number] - begin
             end = at + taken
-            if begin:
+            if masked[number]:
+                _set(inputs[out, at:end], end_of_text)
+                _set(targets[out, at:end], np.int32(ignore))
+            elif begin:
                 _copy(inputs[out, at:end], tokens[source - 1 : source - 1 + taken])
             else:
                 inputs[out, at] = end_of_text
                 _copy(inputs[out, at + 1 : end], tokens[source : source + taken - 1])
-            inner = min(taken, left)
-            _copy(targets[out, at : at + inner], tokens[source : source + inner])
-            if inner < taken:
-                targets[out, at + inner] = end_of_text
+            if not masked[number]:
+                inner = min(taken, left)
+                _copy(targets[out, at : at + inner], tokens[source : source + inner])
+                if inner < taken:
+                    targets[out, at + inner] = end_of_text
             _count_from(positions[out, at:end], np.int32(0) if apart else np.int32(at))
             _set(documents[out, at:end], np.int32(piece - first[row]) if apart else np.int32(0))
             at = end
@@ -126,6 +130,7 @@ class RowArrays:
             tuple(layout.packed),
             window.begins,
             layout.num_tokens,
+            window.masked,
             window.tokens,
             (end_of_text, IGNORE, apart),
         )

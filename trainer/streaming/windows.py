@@ -51,11 +51,15 @@ class Layout:
 
 @dataclass(frozen=True)
 class Window:
-    """A window with its tokens, those of served document `i` at `begins[i]`; `read_ids` are of all its documents."""
+    """A window with its tokens, those of served document `i` at `begins[i]`; `read_ids` are of all its documents.
+
+    `masked` tells of each served document whether it was taken down.
+    """
 
     layout: Layout
     tokens: NDArray[Any]
     begins: Int64s
+    masked: NDArray[np.bool_]
     read_ids: Callable[[], pa.Array] = field(repr=False)
 
     @property
@@ -87,7 +91,10 @@ class Window:
 class TokenTable:
     """The windows of one token artifact that serve something of a split."""
 
-    def __init__(self, store: Store, tokens: Manifest, index: Manifest, split: str) -> None:
+    def __init__(
+        self, store: Store, tokens: Manifest, index: Manifest, split: str, hidden: frozenset[str] = frozenset()
+    ) -> None:
+        self._hidden, self._hidden_orders = hidden, _orders(hidden)
         self._folder = store.artifact_folder(tokens.stage, tokens.key)
         self._parts = [part.files[tokens.table] for part in tokens.parts]
         self._dtype = token_dtype(int(tokens.facts["token_bytes"]))
@@ -182,7 +189,18 @@ class TokenTable:
         bounds = np.frombuffer(offsets, np.int32, len(blobs) + 1, blobs.offset * 4).astype(np.int64)
         tokens = np.frombuffer(data, self._dtype, (bounds[-1] - bounds[0]) // self._dtype.itemsize, int(bounds[0]))
         begins = (bounds - bounds[0])[layout.documents] // self._dtype.itemsize
-        return Window(layout, tokens, begins, lambda: self._read(number, ["doc_id"]).column("doc_id").combine_chunks())
+        return Window(layout, tokens, begins, self._masked(number, layout), lambda: self._ids(number))
+
+    def _ids(self, number: int) -> pa.Array:
+        return self._read(number, ["doc_id"]).column("doc_id").combine_chunks()
+
+    def _masked(self, number: int, layout: Layout) -> NDArray[np.bool_]:
+        """Tell which served documents of a window are hidden."""
+        if not self._hidden or not self._reaches(number, self._hidden_orders):
+            return np.zeros(len(layout.documents), dtype=bool)
+        gone = pc.is_in(self._ids(number), pa.array(sorted(self._hidden), pa.string()))
+        masked: NDArray[np.bool_] = gone.to_numpy(zero_copy_only=False)[layout.documents]
+        return masked
 
     def find(self, doc_ids: Collection[str]) -> dict[int, list[tuple[int, str]]]:
         """Return the windows that serve some documents, with the numbers of their servings and their ids.
@@ -190,11 +208,11 @@ class TokenTable:
         Documents lie in parts and windows by the second half of their ids, so few windows are looked into.
         """
         found: dict[int, list[tuple[int, str]]] = {}
-        orders = np.array(sorted(int(doc_id[16:], 16) for doc_id in doc_ids), np.uint64)
+        orders = _orders(doc_ids)
         wanted = pa.array(sorted(doc_ids), pa.string())
         for number in range(len(self)):
             if len(orders) and self._reaches(number, orders):
-                ids = self._read(number, ["doc_id"]).column("doc_id").combine_chunks()
+                ids = self._ids(number)
                 rows = np.flatnonzero(pc.is_in(ids, wanted).to_numpy(zero_copy_only=False))
                 documents = self.layout(number).documents
                 servings = np.flatnonzero(np.isin(documents, rows))
@@ -240,3 +258,8 @@ class TokenTable:
                     f"the manifest's sha256 says; `headrace verify` names what is damaged, a build makes it again"
                 )
             self._verified.add((part, number))
+
+
+def _orders(doc_ids: Collection[str]) -> NDArray[np.uint64]:
+    """Return the second halves of ids as numbers, ascending: by these documents lie in parts."""
+    return np.array(sorted(int(doc_id[16:], 16) for doc_id in doc_ids), np.uint64)

@@ -1,0 +1,74 @@
+"""`headrace takedown`: documents of a corpus are hidden at once, and no later build has them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from headrace.commands.inspect import ManifestFile
+from headrace.commands.suppress import Date, Domain, Reason, Url
+from headrace.commands.train import trained_steps
+from headrace.console import Result, as_data, facts, stderr, table
+
+Doc = Annotated[str | None, typer.Option("--doc", metavar="ID", help="This one document.")]
+ListFile = Annotated[
+    Path | None, typer.Option("--file", metavar="LIST", help="A file with a document's id, URL or domain on each line.")
+]
+Runs = Annotated[
+    list[Path] | None, typer.Option("--run", metavar="DIR", help="Tell what of it this run was trained on. Repeatable.")
+]
+
+
+def takedown(
+    manifest: ManifestFile,
+    reason: Reason,
+    url: Url = None,
+    domain: Domain = None,
+    doc: Doc = None,
+    file: ListFile = None,
+    date: Date = "",
+    run: Runs = None,
+) -> Result:
+    """Take documents down: later builds of the store leave them out, and this corpus hides them from now on.
+
+    Its parts stay as they are. A run that goes on after it keeps its order, with the tokens of what was taken down
+    masked in place. Documents that had been left out in favour of one that goes are held for review, and listed.
+    """
+    from headrace.pipeline.takedown import read_list, take_down
+
+    given = [(what, value) for what, value in (("url", url), ("domain", domain), ("doc_id", doc)) if value is not None]
+    if len(given) + (file is not None) != 1:
+        raise typer.BadParameter("give one of --url, --domain, --doc and --file")
+    named = given or read_list(file)  # type: ignore[arg-type]  # one of both is given
+    done = take_down(Path(manifest), named, reason, date)  # type: ignore[arg-type]
+    exposed = {str(folder): _exposed(folder, done.hidden) for folder in run or ()}
+    data = as_data(done) | {"exposure": exposed}
+    stderr().print(
+        "parts are untouched: build the recipe again for a corpus without it"
+        if done.hidden
+        else "this corpus holds nothing of it; later builds will not either"
+    )
+
+    def show(console: Console) -> None:
+        console.print(facts({"suppressions": len(done.records), "deletion vector": done.vector or "-"}))
+        console.print(table(("hidden",), [(doc_id,) for doc_id in done.hidden]))
+        if done.held:
+            console.print(
+                table(("held for review", "went for", "step"), [(h.doc_id, h.survivor, h.step) for h in done.held])
+            )
+        if exposed:
+            columns = ("run", "steps", "tokens")
+            console.print(table(columns, [(name, one["steps"], one["tokens"]) for name, one in exposed.items()]))
+
+    return Result(data, show)
+
+
+def _exposed(folder: Path, doc_ids: tuple[str, ...]) -> dict[str, int]:
+    """Return in how many steps, and with how many tokens, a run was trained on documents."""
+    from headrace.trainer.exposure import exposure_of
+    from headrace.trainer.relocate import open_recorded
+    from headrace.trainer.run_record import read_run
+
+    found = exposure_of(open_recorded(read_run(folder)), set(doc_ids), trained_steps(folder))
+    return {"steps": len({one.step for one in found}), "tokens": sum(one.length for one in found)}
