@@ -129,7 +129,8 @@ def _row(name: str, pairs: Sequence[tuple[float, float]], required: float | None
 
 
 _OPEN = """
-import json, resource, sys, time
+import json, sys, time
+from pathlib import Path
 start = time.perf_counter()
 from headrace.trainer.stream import open_stream
 from headrace.trainer.stream_config import DataConfig
@@ -141,7 +142,8 @@ stream.batch(step)
 first = time.perf_counter()
 for later in range(step, step + 50):
     stream.batch(later)
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+memory = int(peak.split()[1]) / 1024
 print(json.dumps([imported - start, opened - imported, first - opened, memory, "torch" in sys.modules]))
 """
 

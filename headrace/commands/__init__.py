@@ -16,7 +16,7 @@ from headrace.commands.models import models
 from headrace.commands.recipes import recipes
 from headrace.commands.rules import rules
 from headrace.commands.signals import signals
-from headrace.commands.stream import exposure, stream_check
+from headrace.commands.stream import exposure, stream_check, stream_export
 from headrace.commands.suppress import suppress_add, suppress_check, suppress_list, suppress_remove
 from headrace.commands.takedown import takedown
 from headrace.commands.train import trace, train
@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "trace": trace,
         "exposure": exposure,
         "stream check": stream_check,
+        "stream export": stream_export,
         "recipes": recipes,
         "signals": signals,
         "models": models,

@@ -1,5 +1,6 @@
-"""`headrace stream check` and `headrace exposure`: what a run is given, and where something went in."""
+"""`headrace stream check` and `export`, `headrace exposure`: what a run is given, and where something went in."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ from headrace.console import Result, as_data, stderr, table
 DocId = Annotated[str | None, typer.Option("--doc", metavar="ID", help="One document.")]
 Url = Annotated[str | None, typer.Option(help="The page of this URL, however it is written.")]
 Domain = Annotated[str | None, typer.Option(help="Everything under this domain.")]
+ExportFolder = Annotated[Path, typer.Option("--out", metavar="DIR", help="A folder that is not there yet.")]
+Format = Annotated[str, typer.Option(metavar="FORMAT", help="megatron or mds.")]
 Steps = Annotated[int | None, typer.Option(min=1, help="Check as if the run had so many steps.")]
 
 
@@ -42,6 +45,25 @@ def stream_check(run: RunFilePath, steps: Steps = None) -> Result:
         console.print("each document is served exactly as often as planned", style="green")
 
     return Result({"plan": stream.plan.identity, "steps": steps, "corpora": as_data(found)}, show)
+
+
+def stream_export(run: RunFilePath, out: ExportFolder, to: Format = "megatron") -> Result:
+    """Write the tokens of a run's corpora for other trainers: Megatron's .bin and .idx (nanoGPT takes the .bin), or MDS.
+
+    Each document once an epoch, or as often as it is repeated, held-out ones apart.
+    """
+    from headrace.trainer.exports.documents import export_tokens
+    from headrace.trainer.run_config import load_run
+    from headrace.trainer.stream import open_stream
+
+    loaded = load_run(run).beside(run.parent)
+    found = export_tokens(open_stream(loaded.data, loaded.run.seed), to, out)
+    columns = ("path", "split", "documents", "tokens")
+
+    def show(console: Console) -> None:
+        console.print(table(columns, [(one.path, one.split, one.documents, one.tokens) for one in found]))
+
+    return Result({"exported": as_data(found)}, show)
 
 
 def exposure(

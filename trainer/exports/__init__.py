@@ -1,0 +1,1 @@
+"""The tokens of a plan in the formats of other trainers."""
