@@ -99,15 +99,23 @@ def make(planned: Sequence[Planned], engine: Engine, watch: Watcher = ignore_pro
 def make_one(label: str, stage: Stage, upstream: Mapping[str, Manifest], store: Store, engine: Engine) -> Manifest:
     """Make, or find, the artifact of one stage over others."""
     planning = Planning(store, upstream)
-    (manifest,) = make([Planned(label, stage, tuple(stage.plan(planning)), planning)], engine)
-    return manifest
+    planned = Planned(label, stage, tuple(stage.plan(planning)), planning)
+    return _published(planned) or make([planned], engine)[0]
+
+
+def _published(planned: Planned) -> Manifest | None:
+    """Return the manifest of an artifact that is there with all its files, without a look at its tasks."""
+    store = planned.planning.store
+    known = store.find_manifest(planned.stage.name, planned.key)
+    if known is not None and store.is_linked(manifest := Manifest.load(known)):
+        return manifest
+    return None
 
 
 def publish(planned: Planned) -> Manifest:
     """Publish the artifact whose tasks are all committed; return its manifest."""
     store = planned.planning.store
-    known = store.find_manifest(planned.stage.name, planned.key)
-    if known is not None and store.is_linked(manifest := Manifest.load(known)):
+    if (manifest := _published(planned)) is not None:
         return manifest
     commits = [_committed(task, store) for task in planned.tasks]
     manifest = _manifest(planned, commits)

@@ -44,8 +44,39 @@ def canonical_json(value: Any) -> str:
     return json.dumps(stable(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def stable(value: Any, path: str = "value") -> Any:
+def stable(value: Any) -> Any:
     """Return `value` as plain dicts, lists and scalars, or raise `UnstableValueError` naming where it cannot be."""
+    try:
+        return _plain(value)
+    except _NotPlainError:
+        return _stable(value, "value")
+
+
+class _NotPlainError(Exception):
+    """A value that must be looked at more closely."""
+
+
+def _plain(value: Any) -> Any:
+    """Return what is stable at first sight, as nearly all of a record is; `_stable` looks at the rest and names it."""
+    kind = type(value)
+    if kind is str:
+        if not value.isascii():
+            raise _NotPlainError
+        return value
+    if value is None or kind is int or kind is bool:
+        return value
+    if kind is float and math.isfinite(value):
+        return value + 0.0  # -0.0 and 0.0 compare equal and must hash alike
+    if kind is dict:
+        if not all(type(key) is str and key.isascii() for key in value):
+            raise _NotPlainError
+        return {key: _plain(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_plain(item) for item in value]
+    raise _NotPlainError
+
+
+def _stable(value: Any, path: str) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, str):
@@ -55,14 +86,14 @@ def stable(value: Any, path: str = "value") -> Any:
             raise UnstableValueError(f"{path} is {value}, which has no canonical form; use a finite number or null")
         return value + 0.0  # -0.0 and 0.0 compare equal and must hash alike
     if isinstance(value, BaseModel):
-        return stable(value.model_dump(mode="json", by_alias=True), path)
+        return _stable(value.model_dump(mode="json", by_alias=True), path)
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
                 raise UnstableValueError(f"{path} has the key {key!r}; only strings have a canonical order")
-        return {_stable_text(key, path): stable(item, f"{path}.{key}") for key, item in value.items()}
+        return {_stable_text(key, path): _stable(item, f"{path}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [stable(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_stable(item, f"{path}[{index}]") for index, item in enumerate(value)]
     raise UnstableValueError(f"{path} is a {type(value).__name__}, which has no canonical form; use plain data")
 
 

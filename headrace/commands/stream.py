@@ -48,7 +48,7 @@ def stream_check(run: RunFilePath, steps: Steps = None) -> Result:
 
 
 def stream_export(run: RunFilePath, out: ExportFolder, to: Format = "megatron") -> Result:
-    """Write the tokens of a run's corpora for other trainers: Megatron's .bin and .idx (nanoGPT takes the .bin), or MDS.
+    """Write the tokens of a run's corpora for other trainers: Megatron's .bin and .idx (nanoGPT reads .bin), or MDS.
 
     Each document once an epoch, or as often as it is repeated, held-out ones apart.
     """
