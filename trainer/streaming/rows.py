@@ -1,5 +1,6 @@
 """Rows of windows as arrays: the kernel that the stream spends its time in."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,23 +33,20 @@ def _count_from(into: Any, first: Any) -> None:
 
 
 @kernel()
-def _fill(
-    arrays: Any, places: Any, rows: Any, packed: Any, begins: Any, counts: Any, masked: Any, tokens: Any, options: Any
-) -> None:
+def _fill(arrays: Any, places: Any, rows: Any, first: Any, pieces: Any, lines: Any, tokens: Any, options: Any) -> None:
     """Write rows of a window to places; `options` are the token between documents, what is ignored, and whether
     documents are told apart. Of a masked document neither inputs nor targets are written, only its place.
     """
-    inputs, targets, positions, documents = arrays
-    first, document, start, length = packed
+    inputs, targets, positions, documents = arrays[0], arrays[1], arrays[2], arrays[3]
     end_of_text, ignore, apart = options
     for index in range(len(rows)):
         out, row = places[index], rows[index]
         at = np.int64(0)
         for piece in range(first[row], first[row + 1]):
-            number, begin, taken = document[piece], start[piece], length[piece]
-            source, left = begins[number] + begin, counts[number] - begin
+            number, begin, taken = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
+            source, left, masked = lines[number, 0] + begin, lines[number, 1] - begin, lines[number, 2] != 0
             end = at + taken
-            if masked[number]:
+            if masked:
                 _set(inputs[out, at:end], end_of_text)
                 _set(targets[out, at:end], np.int32(ignore))
             elif begin:
@@ -56,7 +54,7 @@ def _fill(
             else:
                 inputs[out, at] = end_of_text
                 _copy(inputs[out, at + 1 : end], tokens[source : source + taken - 1])
-            if not masked[number]:
+            if not masked:
                 inner = min(taken, left)
                 _copy(targets[out, at : at + inner], tokens[source : source + inner])
                 if inner < taken:
@@ -106,37 +104,31 @@ def restart_pieces(positions: Any, documents: Any, start: Any) -> None:
 
 
 class RowArrays:
-    """Arrays of rows that windows are written into."""
+    """Arrays of rows that windows are written into: tokens, targets, positions, documents."""
 
-    def __init__(self, num_rows: int, sequence_length: int) -> None:
-        self.tokens, self.targets, self.positions, self.documents = (
-            np.empty((num_rows, sequence_length), np.int32) for _ in range(4)
-        )
+    def __init__(self, arrays: Int32s) -> None:
+        self._arrays = arrays
+
+    @classmethod
+    def empty(cls, num_rows: int, sequence_length: int) -> "RowArrays":
+        """Return arrays of so many rows that hold nothing yet."""
+        return cls(np.empty((4, num_rows, sequence_length), np.int32))
+
+    def __iter__(self) -> Iterator[Int32s]:
+        """Yield the four arrays, each (rows, sequence_length)."""
+        return iter(self._arrays)
 
     def part(self, rows: slice) -> "RowArrays":
         """Return some of the rows, as views."""
-        part = RowArrays.__new__(RowArrays)
-        for name in ("tokens", "targets", "positions", "documents"):
-            setattr(part, name, getattr(self, name)[rows])
-        return part
+        return RowArrays(self._arrays[:, rows])
 
     def write(self, window: Window, rows: Int64s, places: Int64s, end_of_text: int, apart: bool) -> None:
         """Write rows of a window to places among these rows; `apart`: whether documents are told apart."""
-        layout = window.layout
-        _fill(
-            (self.tokens, self.targets, self.positions, self.documents),
-            places,
-            rows,
-            tuple(layout.packed),
-            window.begins,
-            layout.num_tokens,
-            window.masked,
-            window.tokens,
-            (end_of_text, IGNORE, apart),
-        )
+        first, options = window.layout.packed.first, (end_of_text, IGNORE, apart)
+        _fill(self._arrays, places, rows, first, window.pieces_table, window.lines, window.tokens, options)
 
-    def cut(self, length: int, apart: bool) -> None:
-        """Cut every row into rows of a length that divides its own."""
-        for name in ("tokens", "targets", "positions", "documents"):
-            setattr(self, name, getattr(self, name).reshape(-1, length))
-        restart_pieces(self.positions, self.documents, apart)
+    def cut(self, length: int, apart: bool) -> "RowArrays":
+        """Return every row cut into rows of a length that divides its own."""
+        arrays = self._arrays.reshape(4, -1, length)
+        restart_pieces(arrays[2], arrays[3], apart)
+        return RowArrays(arrays)

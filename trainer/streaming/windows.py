@@ -51,21 +51,42 @@ class Layout:
 
 @dataclass(frozen=True)
 class Window:
-    """A window with its tokens, those of served document `i` at `begins[i]`; `read_ids` are of all its documents.
+    """A window with its tokens; `read_ids` gives the ids of all its documents.
 
-    `masked` tells of each served document whether it was taken down.
+    Row `i` of `lines` says of served document `i` where its tokens begin, how many it has, and whether (1) it was taken
+    down. A row of `pieces_table` has a piece's document, its start in that line, and its length.
     """
 
     layout: Layout
     tokens: NDArray[Any]
-    begins: Int64s
-    masked: NDArray[np.bool_]
+    lines: Int64s
+    pieces_table: Int64s
     read_ids: Callable[[], pa.Array] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, layout: Layout, tokens: NDArray[Any], begins: Int64s, masked: NDArray[np.bool_], read_ids: Any
+    ) -> "Window":
+        """Lay out what the kernel reads together side by side."""
+        lines = np.stack([begins, layout.num_tokens, masked.astype(np.int64)], axis=1)
+        pieces = np.stack([layout.packed.document, layout.packed.start, layout.packed.length], axis=1)
+        return cls(layout, tokens, lines, pieces, read_ids)
+
+    @property
+    def begins(self) -> Int64s:
+        """Where the tokens of each served document begin."""
+        return self.lines[:, 0]
+
+    @property
+    def masked(self) -> NDArray[np.bool_]:
+        """Whether each served document was taken down."""
+        gone: NDArray[np.bool_] = self.lines[:, 2] != 0
+        return gone
 
     @property
     def num_bytes(self) -> int:
         """What it takes in memory, nearly."""
-        return self.tokens.nbytes + 16 * len(self.begins) + 32 * len(self.layout.packed.start)
+        return self.tokens.nbytes + 2 * self.lines.nbytes + 2 * self.pieces_table.nbytes
 
     @cached_property
     def ids(self) -> pa.Array:
@@ -158,9 +179,7 @@ class TokenTable:
         return list(dict.fromkeys(["split_key", "num_tokens", *more]))
 
     def _read_layout(self, number: int) -> Layout:
-        return self._layout_of(number, self._read(number, self._layout_columns))
-
-    def _layout_of(self, number: int, table: pa.Table) -> Layout:
+        table = self._read(number, self._layout_columns)
         part, first = (int(self._places[name][number]) for name in ("part", "first_document"))
         chosen = heldout_rows(table.column("split_key").to_pylist(), self._heldout) == (self._split == "heldout")
         left_out = self._left_out.get(part, np.zeros(0, np.int64)) - first
@@ -182,14 +201,13 @@ class TokenTable:
         Raises:
             IntegrityError: its bytes are not those that the manifest names, or are gone.
         """
-        table = self._read(number, ["tokens", *self._layout_columns])
-        layout = self._layout_of(number, table)
-        blobs = table.column("tokens").combine_chunks()
+        layout = self.layout(number)
+        blobs = self._read(number, ["tokens"]).column("tokens").combine_chunks()
         _, offsets, data = blobs.buffers()
         bounds = np.frombuffer(offsets, np.int32, len(blobs) + 1, blobs.offset * 4).astype(np.int64)
         tokens = np.frombuffer(data, self._dtype, (bounds[-1] - bounds[0]) // self._dtype.itemsize, int(bounds[0]))
         begins = (bounds - bounds[0])[layout.documents] // self._dtype.itemsize
-        return Window(layout, tokens, begins, self._masked(number, layout), lambda: self._ids(number))
+        return Window.of(layout, tokens, begins, self._masked(number, layout), lambda: self._ids(number))
 
     def _ids(self, number: int) -> pa.Array:
         return self._read(number, ["doc_id"]).column("doc_id").combine_chunks()
