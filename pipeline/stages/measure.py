@@ -87,8 +87,8 @@ class Measure(Stage):
         schemas = [side_table_schema(signal, stage.id) for signal, stage in zip(signals, stages, strict=True)]
         view = str(tasks[0].config["view"])
         writers = [
-            TableWriter(store.new_file(task, cls.table), schema, {"task": task.key})
-            for task, schema in zip(tasks, schemas, strict=True)
+            TableWriter(store.new_file(task, cls.table), schema, {"task": task.key}, plain=_random(signal, stage.id))
+            for task, schema, signal, stage in zip(tasks, schemas, signals, stages, strict=True)
         ]
         tally = Tally()
         with table_writers(*writers):
@@ -99,6 +99,12 @@ class Measure(Stage):
             files = [writer.close() for writer in writers]
         for task, file in zip(tasks, files, strict=True):
             yield task, Made({cls.table: file}, Ledger(input=tally, kept=tally, output=tally))
+
+
+def _random(signal: Signal, name: str) -> list[str]:
+    """Return the columns of hashes, in which there is nothing to compress; none beside spans, which are nested."""
+    kinds = {column.kind for column in signal.columns}
+    return [] if "spans" in kinds else [f"{name}.{column.name}" for column in signal.columns if column.kind == "hashes"]
 
 
 def _opened(stage: Measure, task: Task, store: Store) -> Signal:
