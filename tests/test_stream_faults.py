@@ -107,9 +107,9 @@ def test_a_killed_worker_ends_the_loop_and_leaves_nothing(tokens: Path) -> None:
     started = time.monotonic()
     command = [sys.executable, "-c", LOOP, config(tokens).model_dump_json()]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 1
+    assert ran.returncode not in (0, None), ran.stderr
     told = ("is killed by signal: Killed", "exited unexpectedly", "Connection reset by peer")  # as torch comes to know
-    assert any(words in ran.stderr for words in told)
+    assert any(words in ran.stderr for words in told), ran.stderr
     assert time.monotonic() - started < 30
     assert set(Path("/dev/shm").iterdir()) <= before
 
