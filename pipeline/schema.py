@@ -116,6 +116,7 @@ TOKENS = pa.schema(
         ("split_key", pa.string()),
         ("cluster", pa.string()),
         ("cluster_size", pa.int64()),
+        ("url", pa.string()),
     ]
 )
 """One row a document, by `order`, a hash of `doc_id`. `tokens` are little-endian uint16 or uint32, without specials;

@@ -23,6 +23,7 @@ TRAINER_TAKES = {
     "build",
     "engines",
     "packing",
+    "prefixes",
     "serving",
     "errors",
     "hashing",

@@ -203,6 +203,7 @@ PLANS: Mapping[str, dict[str, Any]] = {
         "schedule": [{"from_step": 4, "weights": [0.0, 1.0, 3.0]}, {"from_step": 9, "weights": [2.0, 1.0, 1.0]}],
     },
     "temperature": {"temperature": 3.0, "packing": "best_fit"},
+    "prefix": {"packing": "best_fit", "prefix": {"template": "{domain} {source}\n", "share": 0.5, "until_step": 6}},
 }
 
 
@@ -456,3 +457,57 @@ def test_coverage_is_proved_and_a_gap_found(plan: DataConfig, monkeypatch: pytes
     monkeypatch.setattr(stream.tables[0], "layout", lambda number: replace(layout, packed=packed))
     with pytest.raises(IntegrityError, match="do not make up its documents"):
         check_coverage(stream, steps)
+
+
+def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:
+    """With them each document is its prefix, no target, and itself; without them it is as if there were none."""
+    prefix = {"template": "{url}", "share": 0.5}
+    with_prefix = open_stream(config(tokens[:1], prefix=prefix, global_batch=1), 3)
+    bare = open_stream(config(tokens[:1], prefix=prefix | {"until_step": 0}, global_batch=1), 3)
+    plain = open_stream(config(tokens[:1], global_batch=1), 3)
+    table, vocabulary = with_prefix.tables[0], with_prefix.corpora[0].vocabulary
+    texts = _documents(plain)
+    assert _documents(bare) == texts
+    told = _documents(with_prefix)
+    lengths = {}
+    for number in range(len(table)):
+        window = table.read(number)
+        lengths |= {window.doc_id(k): int(window.lines[k, 3]) for k in range(len(window.lines))}
+    assert 0.4 < np.mean([length > 0 for length in lengths.values()]) < 0.6
+    assert table.total("num_positions") == plain.tables[0].total("num_positions") + sum(lengths.values())
+    for doc_id, (inputs, targets) in told.items():
+        length = lengths[doc_id]
+        assert inputs[0] == vocabulary.end_of_text
+        assert targets[:length] == [IGNORE] * length
+        assert (inputs[1 + length :], targets[length:]) == (texts[doc_id][0][1:], texts[doc_id][1])
+    held = [batch.tokens.tobytes() for batch in with_prefix.heldout()]
+    assert held == [batch.tokens.tobytes() for batch in plain.heldout()]
+
+
+def _documents(stream: Stream) -> dict[str, tuple[list[int], list[int]]]:
+    """Return inputs and targets of each document of an epoch, put together from its pieces; padding is left out."""
+    found: dict[str, dict[int, tuple[list[int], list[int]]]] = {}
+    for step in range(stream.tables[0].total("num_rows")):
+        batch = stream.batch(step)
+        for _, pieces in stream.pieces(step):
+            for piece in pieces:
+                place = slice(piece.offset, piece.offset + piece.length)
+                inside = batch.documents[0, place] >= 0
+                arrays = (batch.tokens[0, place][inside].tolist(), batch.targets[0, place][inside].tolist())
+                found.setdefault(piece.doc_id, {})[piece.start] = arrays
+                expected = np.arange(inside.sum())
+                assert np.array_equal(batch.positions[0, place][inside], expected)
+    return {
+        doc_id: (
+            [token for start in sorted(parts) for token in parts[start][0]],
+            [token for start in sorted(parts) for token in parts[start][1]],
+        )
+        for doc_id, parts in found.items()
+    }
+
+
+def test_fields_of_prefixes_are_checked(tokens: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"\{title\} is no field of a prefix; there are url, domain, source"):
+        config(tokens, prefix={"template": "{title}"})
+    with pytest.raises(ValueError, match=r"is no field of a prefix"):
+        config(tokens, prefix={"template": "{url!r:>10}"})

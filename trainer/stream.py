@@ -15,6 +15,7 @@ import numpy as np
 from headrace.pipeline.artifacts import manifest_path
 from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import digest_json
+from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.split import HELDOUT_UNIT
 from headrace.trainer.batch import Batch
 from headrace.trainer.stream_config import DataConfig
@@ -143,6 +144,9 @@ class Stream:
     def _steps_with(self, step: int) -> tuple[int, int]:
         """Return the first of the steps that are made together with one, and the one after the last."""
         begin, end, rows = self.plan.span(step)
+        until = self.plan.prefix_until
+        if until is not None:
+            begin, end = (begin, min(end, until)) if step < until else (max(begin, until), end)
         count = max(1, min(_SLAB_STEPS, _SLAB_POSITIONS // (rows * self.sequence_length)))
         first = step - (step - begin) % count
         last = self.num_steps
@@ -156,7 +160,7 @@ class Stream:
             located = self._find(begin, count * (stop - first))
         else:
             located = joined([self._find(*self._share(step, rank, world)) for step in range(first, stop)])
-        arrays = self._assemble(located)
+        arrays = self._assemble(located, self.plan.without_prefix(first))
         batches = []
         for number, step in enumerate(range(first, stop)):
             rows = slice(number * count, (number + 1) * count)
@@ -188,14 +192,15 @@ class Stream:
         tokens, targets, positions, documents = arrays
         return Batch(step, tokens, targets, positions, documents, self._token_bytes, sources)
 
-    def _assemble(self, located: Located) -> RowArrays:
+    def _assemble(self, located: Located, bare: bool) -> RowArrays:
         arrays = RowArrays.empty(len(located.rows), self.sequence_length)
         places, ends, rows = gather_slots(located.slots, located.rows, len(located.windows))
         begin = 0
         for slot, end in enumerate(ends.tolist()):
             if end > begin:
                 window = self._cache.get(located.windows[slot])
-                arrays.write(window, rows[begin:end], places[begin:end], self._end_of_text, self._apart)
+                which = rows[begin:end], places[begin:end]
+                arrays.write(window, *which, self._end_of_text, apart=self._apart, bare=bare)
             begin = end
         return arrays
 
@@ -230,7 +235,8 @@ class Stream:
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
                     arrays = RowArrays.empty(len(mine), self.sequence_length)
-                    arrays.write(window, mine, np.arange(len(mine)), self._end_of_text, self._apart)
+                    places = np.arange(len(mine))
+                    arrays.write(window, mine, places, self._end_of_text, apart=self._apart, bare=False)
                     sources = np.full(len(mine), source, np.int16)
                     tokens, targets, positions, documents = arrays
                     yield Batch(0, tokens, targets, positions, documents, self._token_bytes, sources)
@@ -265,7 +271,9 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
         InputError: a manifest is absent or of another stage, or the corpora have different tokenizers.
     """
     heldout = round(config.heldout * HELDOUT_UNIT)
-    serving = Serving(config.sequence_length, config.packing, heldout, config.repetition)
+    prefix = config.prefix
+    plain = None if prefix is None else Prefix(template=prefix.template, share=prefix.share)
+    serving = Serving(config.sequence_length, config.packing, heldout, config.repetition, plain)
     corpora = [open_corpus(Path(item.tokens), serving) for item in config.corpora]
     planned = tuple(
         PlannedCorpus(
@@ -291,6 +299,7 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
         batches=tuple((item.from_step, item.rows) for item in config.global_batch),
         weights=tuple(sorted(weights.items())),
         lengths=tuple((item.from_step, item.length) for item in config.lengths),
+        prefix_until=None if prefix is None else prefix.until_step,
         heldout=heldout,
         seed=seed,
     )

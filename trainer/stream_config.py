@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headrace.pipeline.packing import Packing
+from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.serving import Repetition
 
 
@@ -60,6 +61,12 @@ class RowLength(DataSection):
     length: int = Field(gt=0)
 
 
+class PrefixSection(Prefix):
+    """A prefix, and the step from which on there is none: the cool-down, for use without it."""
+
+    until_step: int | None = Field(default=None, ge=0)
+
+
 def _as_schedule(value: Any) -> Any:
     return [{"from_step": 0, "rows": value}] if isinstance(value, int) else value
 
@@ -81,6 +88,8 @@ class DataConfig(DataSection):
     lengths: list[RowLength] = []
     repetition: Repetition | None = None
     """How often training documents are served in an epoch, by a column."""
+    prefix: PrefixSection | None = None
+    """What stands before a share of the training documents."""
     heldout: float = Field(default=0.01, ge=0, lt=1)
     """Share of the split keys that is held out."""
 

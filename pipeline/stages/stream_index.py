@@ -5,7 +5,7 @@ it are packed into rows of `sequence_length` positions (`pipeline.packing`), a d
 positions. Windows depend on no seed: the stream permutes windows and rows by arithmetic over this table.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headrace.pipeline.packing import Packing, pack
+from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
+from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import STREAM_INDEX, Ledger, Tally, Task
 from headrace.pipeline.serving import WINDOW_DOCUMENTS, WINDOW_POSITIONS, Repetition, served, window_edges
 from headrace.pipeline.split import heldout_rows
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_batches, read_columns, write_table
+from headrace.pipeline.vocabulary import Vocabulary
 
 SPLITS = ("train", "heldout")
 Row = dict[str, Any]
@@ -34,11 +37,11 @@ class StreamIndex(Stage):
     """Counts what each window and split serves; `heldout` is in 10,000 documents.
 
     A window ends after `window_documents`, or with the document that brings it to `window_positions`. `repetition` says
-    how often training documents are served in an epoch.
+    how often training documents are served in an epoch, `prefix` what stands before them.
     """
 
     name: ClassVar[str] = "stream_index"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     table: ClassVar[str] = "stream_index"
 
     sequence_length: int = Field(ge=1)
@@ -47,14 +50,15 @@ class StreamIndex(Stage):
     window_positions: int = WINDOW_POSITIONS
     heldout: int = 100
     repetition: Repetition | None = None
+    prefix: Prefix | None = None
 
     def inputs(self) -> tuple[str, ...]:
-        """Return the token tables."""
-        return ("tokens",)
+        """Return the token tables, and the tokenizer where prefixes have lengths."""
+        return ("tokens", "tokenizer") if self.prefix else ("tokens",)
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return the one task: it reads lengths and keys, no tokens."""
-        return [self.task(planning.part_inputs("tokens"))]
+        return [self.task([item for role in self.inputs() for item in planning.part_inputs(role)])]
 
     def run(self, task: Task, store: Store) -> Made:
         """Count every window of every part."""
@@ -62,11 +66,12 @@ class StreamIndex(Stage):
         clusters = pa.array(
             sorted(set().union(*(_heldout_clusters(path, self.heldout) for path in paths))), pa.string()
         )
+        vocabularies = [Vocabulary.load(path) for path in input_paths(task, store, "tokenizer")]
         windows: list[Row] = []
         left_out: list[Row] = []
         taken, total = Tally(), Tally()
         for number, path in enumerate(paths):
-            part = _Part.read(path, self.heldout, self.repetition)
+            part = _Part.read(path, self.heldout, self.repetition, self._prefix_lengths(path, vocabularies))
             near = part.near(clusters)
             windows += self._windows(number, part, near)
             left_out += _named(number, path, near)
@@ -85,6 +90,14 @@ class StreamIndex(Stage):
         dropped = {"near_heldout": gone} if gone.records else {}
         return Made(files, Ledger(input=total, kept=taken, dropped=dropped, output=taken))
 
+    def _prefix_lengths(self, path: Path, vocabularies: Sequence[Vocabulary]) -> NDArray[np.int64] | None:
+        """Return the tokens of each document's prefix, or None without any."""
+        if self.prefix is None:
+            return None
+        batches = read_batches(path, PREFIX_COLUMNS)
+        lengths = [self.prefix.make(pa.Table.from_batches([batch]), vocabularies[0]).lengths for batch in batches]
+        return np.concatenate([np.zeros(0, np.int64), *lengths])
+
     def _windows(self, number: int, part: "_Part", near: NDArray[np.bool_]) -> Iterator[Row]:
         for first, end in window_edges(part.positions, self.window_documents, self.window_positions):
             window = slice(first, end)
@@ -94,7 +107,8 @@ class StreamIndex(Stage):
                 documents = served(chosen, times)
                 place = {"split": split, "part": number, "first_document": first, "num_documents": end - first}
                 num_bytes = int(part.num_bytes[window][documents].sum())
-                yield place | self._counts(part.positions[window][documents]) | {"num_bytes": num_bytes}
+                lengths = part.served_positions(split)[window][documents]
+                yield place | self._counts(lengths) | {"num_bytes": num_bytes}
 
     def _counts(self, lengths: NDArray[np.int64]) -> Row:
         """Return what packing lines of these lengths comes to."""
@@ -118,9 +132,12 @@ class _Part:
     heldout: NDArray[np.bool_]
     cluster: pa.ChunkedArray
     times: NDArray[np.int64] | None
+    prefixes: NDArray[np.int64] | None
 
     @classmethod
-    def read(cls, path: Path, heldout: int, repetition: Repetition | None) -> "_Part":
+    def read(
+        cls, path: Path, heldout: int, repetition: Repetition | None, prefixes: NDArray[np.int64] | None
+    ) -> "_Part":
         more = [repetition.column] if repetition else []
         table = read_columns(path, list(dict.fromkeys(["num_tokens", "num_bytes", "cluster", *more])))
         return cls(
@@ -129,7 +146,12 @@ class _Part:
             _heldout(path, heldout),
             table.column("cluster"),
             repetition.times(table.column(repetition.column)) if repetition else None,
+            prefixes,
         )
+
+    def served_positions(self, split: str) -> NDArray[np.int64]:
+        """Return the positions of each document's line; only training documents have prefixes."""
+        return self.positions if self.prefixes is None or split != "train" else self.positions + self.prefixes
 
     def tally(self, chosen: NDArray[np.bool_] | slice = slice(None)) -> Tally:
         num_bytes = self.num_bytes[chosen]

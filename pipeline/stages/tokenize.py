@@ -24,7 +24,7 @@ from headrace.pipeline.vocabulary import Vocabulary
 ROW_GROUP_BYTES = 4 << 20
 """Of encoded parts: small, so that a range of them is read without much beside it."""
 _WHOLE_WINDOW = 1 << 40
-_KEPT = ("source", "split_key", "cluster", "cluster_size")
+_KEPT = ("source", "split_key", "cluster", "cluster_size", "url")
 
 
 def document_order(doc_id: str) -> int:
@@ -37,7 +37,7 @@ class Encode(Stage):
     """Encodes one part of the corpus."""
 
     name: ClassVar[str] = "encode"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     table: ClassVar[str] = "tokens"
 
     def resources(self) -> dict[str, str]:
@@ -94,7 +94,7 @@ class Shuffle(Stage):
     """
 
     name: ClassVar[str] = "tokenize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     table: ClassVar[str] = "tokens"
 
     text_bytes: int = 1 << 30

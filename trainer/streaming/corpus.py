@@ -8,6 +8,7 @@ from headrace.pipeline.artifacts import make_one
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.packing import Packing
+from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import TOKENS, Manifest
 from headrace.pipeline.serving import Repetition
 from headrace.pipeline.split import HELDOUT_UNIT
@@ -23,12 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Serving:
-    """How documents become rows: length, packing, the held-out share (in 10,000), and repetition."""
+    """How documents become rows: length, packing, the held-out share (in 10,000), repetition and prefixes."""
 
     sequence_length: int
     packing: Packing = "concat"
     heldout: int = 100
     repetition: Repetition | None = None
+    prefix: Prefix | None = None
 
     def stage(self) -> StreamIndex:
         """Return the stage that makes the index."""
@@ -37,6 +39,7 @@ class Serving:
             packing=self.packing,
             heldout=self.heldout,
             repetition=self.repetition,
+            prefix=self.prefix,
         )
 
 
@@ -60,7 +63,7 @@ class Corpus:
 
     def table(self, split: str) -> TokenTable:
         """Return the windows of a split."""
-        return TokenTable(self.store, self.tokens, self.index, split, self.hidden)
+        return TokenTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary)
 
 
 def open_corpus(path: Path, serving: Serving) -> Corpus:
@@ -76,9 +79,10 @@ def open_corpus(path: Path, serving: Serving) -> Corpus:
         raise InputError(f"{path}: a manifest of stage {tokens.stage!r}; training reads the one of stage 'tokenize'")
     _check_repetition(serving.repetition)
     store = Store.containing(path)
-    index = make_one("stream index", serving.stage(), {"tokens": tokens}, store, InlineEngine())
     encoded = upstream(tokens, "encoded", store)
     tokenizer = upstream(encoded, "tokenizer", store)
+    stage, roles = serving.stage(), {"tokens": tokens, "tokenizer": tokenizer}
+    index = make_one("stream index", stage, {role: roles[role] for role in stage.inputs()}, store, InlineEngine())
     _refuse_seen(path, tokenizer, serving.heldout)
     name = f"{tokens.name} {tokens.content[:12]}"
     vocabulary = Vocabulary.load(store.part_path(tokenizer, 0))

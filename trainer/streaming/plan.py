@@ -29,6 +29,7 @@ class StreamPlan(Signed):
         batches: (from step, rows of a global batch), ascending from step 0.
         weights: (from step, weight of each corpus), ascending from step 0.
         lengths: (from step, length that rows are cut to), ascending; before the first they are whole.
+        prefix_until: step from which on prefixes are left out; what they are stands in the index.
         heldout: in 10,000.
     """
 
@@ -39,6 +40,7 @@ class StreamPlan(Signed):
     batches: tuple[tuple[int, int], ...]
     weights: tuple[tuple[int, tuple[float, ...]], ...]
     lengths: tuple[tuple[int, int], ...] = ()
+    prefix_until: int | None = None
     heldout: int
     seed: int
 
@@ -66,6 +68,10 @@ class StreamPlan(Signed):
         """Return the length of a step's rows."""
         number = _governing(self.lengths, step)
         return self.sequence_length if number < 0 else self.lengths[number][1]
+
+    def without_prefix(self, step: int) -> bool:
+        """Return whether prefixes are left out in a step."""
+        return self.prefix_until is not None and step >= self.prefix_until
 
     def first_sample(self, step: int) -> int:
         """Return how many samples come before a step."""

@@ -32,24 +32,41 @@ def _count_from(into: Any, first: Any) -> None:
         into[place] = first + np.int32(place)
 
 
+@kernel(within=True)
+def _pad(arrays: Any, out: Any, begin: Any, end: Any, ignore: Any) -> None:
+    _set(arrays[0, out, begin:end], np.int32(0))
+    _set(arrays[1, out, begin:end], np.int32(ignore))
+    _set(arrays[2, out, begin:end], np.int32(0))
+    _set(arrays[3, out, begin:end], np.int32(-1))
+
+
 @kernel()
 def _fill(arrays: Any, places: Any, rows: Any, first: Any, pieces: Any, lines: Any, tokens: Any, options: Any) -> None:
-    """Write rows of a window to places; `options` are the token between documents, what is ignored, and whether
-    documents are told apart. Of a masked document neither inputs nor targets are written, only its place.
+    """Write rows of a window to places; `options` are the token between documents, what is ignored, whether documents
+    are told apart, and whether prefixes are left out, which leaves padding in their place. A prefix is no target. Of a
+    masked document neither inputs nor targets are written, only its place.
     """
     inputs, targets, positions, documents = arrays[0], arrays[1], arrays[2], arrays[3]
-    end_of_text, ignore, apart = options
+    end_of_text, ignore, apart, bare = options
     for index in range(len(rows)):
         out, row = places[index], rows[index]
         at = np.int64(0)
         for piece in range(first[row], first[row + 1]):
             number, begin, taken = pieces[piece, 0], pieces[piece, 1], pieces[piece, 2]
-            source, left, masked = lines[number, 0] + begin, lines[number, 1] - begin, lines[number, 2] != 0
+            masked = lines[number, 2] != 0
+            prefix = min(taken, max(np.int64(0), lines[number, 3] - begin))
+            if bare and prefix > 0:
+                _pad(arrays, out, at, at + prefix, ignore)
+                at, begin, taken = at + prefix, begin + prefix, taken - prefix
+            if taken == 0:
+                continue
+            source, left = lines[number, 0] + begin, lines[number, 1] - begin
+            first_of_line = begin == 0 or (bare and begin == lines[number, 3])
             end = at + taken
             if masked:
                 _set(inputs[out, at:end], end_of_text)
                 _set(targets[out, at:end], np.int32(ignore))
-            elif begin:
+            elif not first_of_line:
                 _copy(inputs[out, at:end], tokens[source - 1 : source - 1 + taken])
             else:
                 inputs[out, at] = end_of_text
@@ -59,13 +76,12 @@ def _fill(arrays: Any, places: Any, rows: Any, first: Any, pieces: Any, lines: A
                 _copy(targets[out, at : at + inner], tokens[source : source + inner])
                 if inner < taken:
                     targets[out, at + inner] = end_of_text
+                if not bare:
+                    _set(targets[out, at : at + prefix], np.int32(ignore))
             _count_from(positions[out, at:end], np.int32(0) if apart else np.int32(at))
             _set(documents[out, at:end], np.int32(piece - first[row]) if apart else np.int32(0))
             at = end
-        _set(inputs[out, at:], np.int32(0))
-        _set(targets[out, at:], np.int32(ignore))
-        _set(positions[out, at:], np.int32(0))
-        _set(documents[out, at:], np.int32(-1))
+        _pad(arrays, out, at, inputs.shape[1], ignore)
 
 
 @kernel()
@@ -122,9 +138,18 @@ class RowArrays:
         """Return some of the rows, as views."""
         return RowArrays(self._arrays[:, rows])
 
-    def write(self, window: Window, rows: Int64s, places: Int64s, end_of_text: int, apart: bool) -> None:
-        """Write rows of a window to places among these rows; `apart`: whether documents are told apart."""
-        first, options = window.layout.packed.first, (end_of_text, IGNORE, apart)
+    def write(self, window: Window, rows: Int64s, places: Int64s, end_of_text: int, *, apart: bool, bare: bool) -> None:
+        """Write rows of a window to places among these rows.
+
+        Args:
+            window: The window.
+            rows: Numbers of its rows.
+            places: Where each goes.
+            end_of_text: What stands before a document and is its last target.
+            apart: Whether documents are told apart.
+            bare: Whether prefixes are left out, with padding in their place.
+        """
+        first, options = window.layout.packed.first, (end_of_text, IGNORE, apart, bare)
         _fill(self._arrays, places, rows, first, window.pieces_table, window.lines, window.tokens, options)
 
     def cut(self, length: int, apart: bool) -> "RowArrays":

@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.hashing import digest_range
 from headrace.pipeline.packing import Packed, Packing, pack
+from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
+from headrace.pipeline.prefixes import Prefix, Prefixes
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.split import heldout_rows
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
-from headrace.pipeline.vocabulary import token_dtype
+from headrace.pipeline.vocabulary import Vocabulary, token_dtype
+from headrace.trainer.streaming.splicing import spliced
 
 Int64s = NDArray[np.int64]
 _LAYOUTS = 16
@@ -47,14 +50,17 @@ class Layout:
     documents: Int64s
     num_tokens: Int64s
     packed: Packed
+    prefixes: Prefixes | None = None
+    """Of all documents of the window; `num_tokens` has them in it."""
 
 
 @dataclass(frozen=True)
 class Window:
     """A window with its tokens; `read_ids` gives the ids of all its documents.
 
-    Row `i` of `lines` says of served document `i` where its tokens begin, how many it has, and whether (1) it was taken
-    down. A row of `pieces_table` has a piece's document, its start in that line, and its length.
+    Row `i` of `lines` says of served document `i` where its tokens begin, how many it has, whether (1) it was taken
+    down, and how many of its tokens are a prefix. A row of `pieces_table` has a piece's document, its start in that
+    line, and its length.
     """
 
     layout: Layout
@@ -68,7 +74,10 @@ class Window:
         cls, layout: Layout, tokens: NDArray[Any], begins: Int64s, masked: NDArray[np.bool_], read_ids: Any
     ) -> "Window":
         """Lay out what the kernel reads together side by side."""
-        lines = np.stack([begins, layout.num_tokens, masked.astype(np.int64)], axis=1)
+        prefixes = np.zeros(len(begins), np.int64)
+        if layout.prefixes is not None:
+            prefixes = layout.prefixes.lengths[layout.documents]
+        lines = np.stack([begins, layout.num_tokens, masked.astype(np.int64), prefixes], axis=1)
         pieces = np.stack([layout.packed.document, layout.packed.start, layout.packed.length], axis=1)
         return cls(layout, tokens, lines, pieces, read_ids)
 
@@ -113,7 +122,13 @@ class TokenTable:
     """The windows of one token artifact that serve something of a split."""
 
     def __init__(
-        self, store: Store, tokens: Manifest, index: Manifest, split: str, hidden: frozenset[str] = frozenset()
+        self,
+        store: Store,
+        tokens: Manifest,
+        index: Manifest,
+        split: str,
+        hidden: frozenset[str],
+        vocabulary: Vocabulary,
     ) -> None:
         self._hidden, self._hidden_orders = hidden, _orders(hidden)
         self._folder = store.artifact_folder(tokens.stage, tokens.key)
@@ -125,6 +140,9 @@ class TokenTable:
         self._sequence_length = int(index.config["sequence_length"])
         given = index.config["repetition"]
         self._repetition = Repetition.model_validate(given, strict=False) if given and split == "train" else None
+        prefix = index.config["prefix"]
+        self._prefix = Prefix.model_validate(prefix, strict=False) if prefix and split == "train" else None
+        self._vocabulary = vocabulary
         self._verified: set[tuple[int, int]] = set()
         self.layout = lru_cache(_LAYOUTS)(self._read_layout)
 
@@ -176,7 +194,7 @@ class TokenTable:
     @property
     def _layout_columns(self) -> list[str]:
         more = [self._repetition.column] if self._repetition else []
-        return list(dict.fromkeys(["split_key", "num_tokens", *more]))
+        return list(dict.fromkeys(["split_key", "num_tokens", *more, *(PREFIX_COLUMNS if self._prefix else ())]))
 
     def _read_layout(self, number: int) -> Layout:
         table = self._read(number, self._layout_columns)
@@ -186,14 +204,16 @@ class TokenTable:
         chosen[left_out[(left_out >= 0) & (left_out < len(chosen))]] = False
         times = self._repetition.times(table.column(self._repetition.column)) if self._repetition else None
         documents = served(chosen, times)
-        num_tokens = table.column("num_tokens").to_numpy()[documents]
+        prefixes = self._prefix.make(table, self._vocabulary) if self._prefix else None
+        num_tokens = table.column("num_tokens").to_numpy()
+        num_tokens = (num_tokens if prefixes is None else num_tokens + prefixes.lengths)[documents]
         packed = pack(self._packing, num_tokens + 1, self._sequence_length)
         if packed.num_rows != self._places["num_rows"][number]:
             raise IntegrityError(
                 f"{self._folder / self._parts[part].name}: the window at document {first} makes {packed.num_rows} "
                 f"rows, the stream index says {self._places['num_rows'][number]}; remove the index and open again"
             )
-        return Layout(documents, num_tokens, packed)
+        return Layout(documents, num_tokens, packed, prefixes)
 
     def read(self, number: int) -> Window:
         """Read a window.
@@ -206,7 +226,10 @@ class TokenTable:
         _, offsets, data = blobs.buffers()
         bounds = np.frombuffer(offsets, np.int32, len(blobs) + 1, blobs.offset * 4).astype(np.int64)
         tokens = np.frombuffer(data, self._dtype, (bounds[-1] - bounds[0]) // self._dtype.itemsize, int(bounds[0]))
-        begins = (bounds - bounds[0])[layout.documents] // self._dtype.itemsize
+        starts = (bounds - bounds[0]) // self._dtype.itemsize
+        if layout.prefixes is not None:
+            tokens, starts = spliced(tokens, starts, *layout.prefixes[::-1])
+        begins = starts[layout.documents]
         return Window.of(layout, tokens, begins, self._masked(number, layout), lambda: self._ids(number))
 
     def _ids(self, number: int) -> pa.Array:
