@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,18 @@ from headrace.pipeline.packing import PACKINGS, Packed, Packing, pack
 from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.store import Store
-from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.batch import IGNORE, Batch, Reweighted
 from headrace.trainer.coverage import check_coverage
 from headrace.trainer.dataset import Stream as Dataset
 from headrace.trainer.iterate import Batches
-from headrace.trainer.stream import Reweighted, Stream, open_stream
+from headrace.trainer.relocate import open_recorded
+from headrace.trainer.run_config import parse_run
+from headrace.trainer.run_record import read_run, read_schedule
+from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.fair import Change, Clock, FairOrder, prices_of
 from headrace.trainer.streaming.source import Source
+from headrace.trainer.train import train
 
 SIZE = 16
 
@@ -511,3 +516,48 @@ def test_fields_of_prefixes_are_checked(tokens: list[str]) -> None:
         config(tokens, prefix={"template": "{title}"})
     with pytest.raises(ValueError, match=r"is no field of a prefix"):
         config(tokens, prefix={"template": "{url!r:>10}"})
+
+
+RUN = """
+[run]
+name = "mixed"
+steps = 9
+seed = 3
+bf16 = false
+[data]
+corpora = [CORPORA]
+sequence_length = 16
+global_batch = 8
+[model]
+num_layers = 1
+width = 16
+num_heads = 2
+[checkpoint]
+every = 4
+keep = 9
+"""
+
+
+def test_a_controller_s_changes_are_in_checkpoints(tokens: list[str], tmp_path: Path) -> None:
+    """A run that is stopped after its mixture was changed goes on as if it had not been, and is traced as it was."""
+    run = parse_run(RUN.replace("CORPORA", ", ".join(f'{{ tokens = "{path}" }}' for path in tokens)))
+    changes = {2: [0.0, 0.0, 1.0], 6: [1.0, 2.0, 0.0]}
+
+    def controller(record: Mapping[str, Any]) -> Sequence[float] | None:
+        return changes.get(record["step"])
+
+    whole = train(run, open_stream(run.data, 3), tmp_path / "whole", controller=controller)
+    assert [list(entry) for entry in read_schedule(tmp_path / "whole")] == [[2, (0, 0, 1)], [6, (1, 2, 0)]]
+
+    def stop(record: Mapping[str, Any]) -> None:
+        if record["step"] == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(run, open_stream(run.data, 3), tmp_path / "stopped", on_metrics=stop, controller=controller)
+    resumed = train(run, open_stream(run.data, 3), tmp_path / "stopped", resume=True, controller=controller)
+    assert resumed.resumed_from == 4
+    assert resumed.weights == whole.weights
+    stream = open_recorded(read_run(tmp_path / "whole"), log=read_schedule(tmp_path / "whole"))
+    assert {int(source) for step in range(2, 6) for source in stream.batch(step).sources} == {2}
+    assert 2 not in {int(source) for step in range(6, 9) for source in stream.batch(step).sources}

@@ -1,12 +1,12 @@
 """A stream of batches made in memory: a small language that a small model can learn, any step asked in any order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.batch import IGNORE, Batch, Reweighted
 from headrace.trainer.run_config import RunFile, parse_run
 
 
@@ -28,6 +28,16 @@ class TinyStream:
 
     def state(self) -> dict[str, Any]:
         return {"seed": self.seed, "rows": self.global_batch}
+
+    @property
+    def log(self) -> tuple[Reweighted, ...]:
+        return ()
+
+    def reweigh(self, step: int, weights: Sequence[float]) -> None:
+        raise NotImplementedError("one language alone")
+
+    def replay(self, log: Sequence[Reweighted]) -> None:
+        assert not log
 
     def contents(self) -> tuple[str, ...]:
         return ()

@@ -5,10 +5,10 @@ so a model needs no other sign of the border. A source keeps no cursor: asked tw
 and the rows of all ranks together are the rows of the one batch, in an order that the number of ranks fixes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,13 @@ class Batch:
         )
 
 
+class Reweighted(NamedTuple):
+    """An entry of a schedule log: from a step on, the corpora have other weights than were planned."""
+
+    step: int
+    weights: tuple[float, ...]
+
+
 class BatchSource(Protocol):
     """Gives any batch of a training run, and the held-out rows."""
 
@@ -105,6 +112,19 @@ class BatchSource(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return the few integers and digests that fix every batch; plain JSON, the same at every step."""
+        ...
+
+    @property
+    def log(self) -> tuple[Reweighted, ...]:
+        """Changes of the mixture that a controller made, in order."""
+        ...
+
+    def reweigh(self, step: int, weights: Sequence[float]) -> None:
+        """Give the corpora other weights from a step on; batches before it stay what they were."""
+        ...
+
+    def replay(self, log: Sequence[Reweighted]) -> None:
+        """Take this log for one's own."""
         ...
 
     def contents(self) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from headrace.trainer.batch import Batch
+from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.run_config import load_run
-from headrace.trainer.stream import Reweighted, Stream, open_stream
+from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
 
 

@@ -12,7 +12,7 @@ from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import canonical_json, digest_json
 from headrace.pipeline.schema import Digest, Signed
 from headrace.pipeline.store import replace, writing
-from headrace.trainer.batch import BatchSource
+from headrace.trainer.batch import BatchSource, Reweighted
 from headrace.trainer.checkpoint import latest_checkpoint
 from headrace.trainer.run_config import RunFile
 
@@ -67,6 +67,13 @@ def require_same_run(record: RunRecord, out: Path) -> None:
     if (out / FILE).exists():
         known = RunRecord.load(out / FILE)
         record.require_same(out / FILE, known.plan, known.intent, known.stream)
+
+
+def read_schedule(out: Path) -> list[Reweighted]:
+    """Return the changes of the mixture in a run's folder, up to its newest checkpoint; none without one."""
+    checkpoint = latest_checkpoint(out / "checkpoints")
+    entries = checkpoint.state.get("schedule", []) if checkpoint else []
+    return [Reweighted(step, tuple(weights)) for step, weights in entries]
 
 
 def read_run(out: Path) -> RunRecord:

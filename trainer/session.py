@@ -6,12 +6,13 @@ another plan is refused, and the error says what differs.
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from headrace.pipeline.errors import StoreError
-from headrace.trainer.batch import BatchSource
+from headrace.trainer.batch import BatchSource, Reweighted
 from headrace.trainer.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -119,6 +120,19 @@ class Session:
         every = self.run.checkpoint.every
         return bool(every) and self.learner.step % (every or 1) == 0
 
+    def reweigh(self, weights: Sequence[float] | None) -> None:
+        """Give the corpora other weights from the next step on, those of the first rank; None changes nothing."""
+        told = [float(weights is not None), *(weights or ())] if self.world.is_first else [0.0]
+        if self.world.size > 1:
+            told = self._first_rank_s(told)
+        if told[0]:
+            self.source.reweigh(self.learner.step, told[1:])
+
+    def _first_rank_s(self, values: Sequence[float]) -> list[float]:
+        """Return the numbers that the first rank has."""
+        length = int(self.world.sum([float(len(values)) if self.world.is_first else 0.0])[0])
+        return self.world.sum(list(values) if self.world.is_first else [0.0] * length)
+
     def save(self) -> None:
         """Write a checkpoint on the first rank, unless this step's is there; then remove what is too old.
 
@@ -138,6 +152,7 @@ class Session:
             "plan": self.plan,
             "intent": self.record.intent,
             "stream": self.record.stream,
+            "schedule": [[entry.step, list(entry.weights)] for entry in self.source.log],
             "model": self.learner.model.config.model_dump(mode="json"),
             "config": self.record.config,
             "generators": generator_states(),
@@ -154,6 +169,7 @@ class Session:
         state = checkpoint.state
         self.record.require_same(checkpoint.path, state["plan"], state["intent"], state["stream"])
         self.learner.restore(checkpoint)
+        self.source.replay([Reweighted(step, tuple(weights)) for step, weights in checkpoint.state.get("schedule", [])])
         self.tokens = int(checkpoint.state["tokens"])
         self.resumed_from = self.saved = checkpoint.step
         if self.world.is_first:

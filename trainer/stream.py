@@ -17,7 +17,7 @@ from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import digest_json
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.split import HELDOUT_UNIT
-from headrace.trainer.batch import Batch
+from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.corpus import Corpus, Serving, open_corpus
@@ -30,13 +30,6 @@ from headrace.trainer.streaming.windows import Piece
 
 _SLAB_STEPS, _SLAB_POSITIONS = 4, 1 << 17
 """How many steps are written together, at most: few calls, and arrays that a processor's cache holds."""
-
-
-class Reweighted(NamedTuple):
-    """An entry of the schedule log: from a step on, the corpora have other weights than were planned."""
-
-    step: int
-    weights: tuple[float, ...]
 
 
 class _Slab(NamedTuple):
@@ -57,6 +50,9 @@ class Stream:
         log: changes of the mixture that a controller made, in order.
     """
 
+    log: tuple[Reweighted, ...]
+    """Changes of the mixture that a controller made, in order."""
+
     def __init__(self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = ()) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
         self._token_bytes = corpora[0].vocabulary.byte_lengths()
@@ -67,9 +63,7 @@ class Stream:
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
         self.sources = [Source(number, table, plan.seed) for number, table in enumerate(self.tables)]
         self._cache = WindowCache(self.tables)
-        self._set_log(())
-        for entry in log:
-            self.reweigh(*entry)
+        self.replay(log)
 
     def _arrange(self) -> Samples:
         planned = [(step, weights) for step, weights in self.plan.weights]
@@ -122,6 +116,12 @@ class Stream:
                 f"weights {list(weights)} from step {step}: give {len(self.corpora)}, none negative, one above 0"
             )
         self._set_log((*self.log, entry))
+
+    def replay(self, log: Sequence[Reweighted]) -> None:
+        """Take this log for one's own; see `reweigh` for errors."""
+        self._set_log(())
+        for entry in log:
+            self.reweigh(*entry)
 
     def _set_log(self, log: tuple[Reweighted, ...]) -> None:
         self.log, self._expected = log, -1

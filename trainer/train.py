@@ -10,7 +10,7 @@ import hashlib
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,8 @@ from headrace.trainer.session import Session, begin
 _log = logging.getLogger(__name__)
 
 OnMetrics = Callable[[Mapping[str, Any]], None]
+Controller = Callable[[Mapping[str, Any]], Sequence[float] | None]
+"""Is given the record of a step; returns the weights of the corpora from the next one on, or None: as they are."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,12 @@ class TrainReport:
 
 
 def train(
-    run: RunFile, source: BatchSource, out: Path, resume: bool = False, on_metrics: OnMetrics | None = None
+    run: RunFile,
+    source: BatchSource,
+    out: Path,
+    resume: bool = False,
+    on_metrics: OnMetrics | None = None,
+    controller: Controller | None = None,
 ) -> TrainReport:
     """Train a model on a stream and leave log and checkpoints under `out`.
 
@@ -73,6 +80,8 @@ def train(
         out: folder of `metrics.jsonl`, `tensorboard/` and `checkpoints/`.
         resume: go on from the newest whole checkpoint, or begin where there is none.
         on_metrics: called on the first rank with the record of each step, after it is logged.
+        controller: changes the mixture while the run goes, as the first rank's says; what it changed is in checkpoints,
+            so a run that resumes, or is traced, has the same batches. It must not count on being asked again.
 
     Raises:
         StoreError: `out` already holds a run and `resume` is False.
@@ -90,6 +99,8 @@ def train(
                     log.write(record)
                     if on_metrics is not None:
                         on_metrics(record)
+                if controller is not None:
+                    session.reweigh(controller(record))
                 if session.checkpoint_is_due:
                     session.save()
             session.save()
