@@ -389,6 +389,13 @@ def test_pairs_are_remembered_by_their_contents(tmp_path: Path, monkeypatch: pyt
     fresh = run(folder, minhash(verify="jaccard", similarity=0.85), store="fresh")
     assert fresh.corpus.content == second.corpus.content != first.corpus.content
     assert third.manifests["findings:duplicates"].rows > 50
+    damaged = sorted(first.store.root.glob("artifacts/duplicates/*/pairs-*.parquet"))
+    for path in damaged:
+        data = path.read_bytes()
+        path.unlink()
+        path.write_bytes(data[: len(data) // 2])
+    other = run(folder, minhash(verify="jaccard", similarity=0.8))
+    assert other.corpus.content == run(folder, minhash(verify="jaccard", similarity=0.8), store="fresh").corpus.content
 
 
 @pytest.mark.parametrize("number", [200_000])

@@ -1,13 +1,17 @@
 """Earlier corpora: what they hold is dropped by their index, and the document that it resembles is named."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from headrace.pipeline.build import Built
+from headrace.pipeline.dedup.entries import Entries
+from headrace.pipeline.dedup.indexed import CorpusIndex, keys_to_bytes
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.stages.buckets import Buckets
+from headrace.pipeline.stages.earlier import _whole_rows
 from headrace.pipeline.why import why
 from tests.commands import headrace
 from tests.test_duplicates import documents, edited, families, kept, minhash, rows, run, words, write
@@ -76,6 +80,33 @@ def test_of_several_corpora_the_nearest_is_named(tmp_path: Path) -> None:
     assert '"corpus":"close","estimated_jaccard":1.0' in str(earlier(again)["x"]["evidence"])
     only = run(write(tmp_path / "in", {"x": " ".join(text)}), minhash(against=["far"], similarity=0.5))
     assert '"corpus":"far"' in str(earlier(only)["x"]["evidence"])
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 50])
+def test_how_much_is_looked_at_together_decides_nothing(tmp_path: Path, at_once: int) -> None:
+    """Pairs are the same however few are there at a time, and of a row all come together."""
+    random = np.random.default_rng(8)
+    files = []
+    for number in range(3):
+        keys = random.integers(0, 40, 120).astype(np.uint64) << np.uint64(58)
+        path = tmp_path / f"{number}.keys"
+        path.write_bytes(keys_to_bytes(keys, random.integers(0, 30, len(keys)).astype(np.uint64)))
+        files.append(path)
+    found = CorpusIndex(files, [], 4, 64)
+    own = random.integers(0, 64, 200).astype(np.uint64) << np.uint64(58)
+    entries = Entries.of(own, random.integers(0, 25, 200).astype(np.uint32))
+    chosen = random.random(25) < 0.8
+    (whole,) = list(found.pairs(entries, chosen, 5))
+    pieces = list(found.pairs(entries, chosen, 5, at_once))
+    assert np.array_equal(np.concatenate([rows for rows, _ in pieces]), whole[0])
+    assert np.array_equal(np.concatenate([numbers for _, numbers in pieces]), whole[1])
+    assert len(pieces) > 1
+    for one, other in itertools.pairwise(pieces):
+        assert not set(one[0].tolist()) & set(other[0].tolist())
+    slices = list(_whole_rows(whole[0], at_once))
+    assert np.array_equal(np.concatenate([whole[1][some] for some in slices]), whole[1])
+    for one_slice, other_slice in itertools.pairwise(slices):
+        assert whole[0][one_slice][-1] < whole[0][other_slice][0]
 
 
 def test_what_the_corpus_dropped_is_not_in_its_index(tmp_path: Path) -> None:

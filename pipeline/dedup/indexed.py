@@ -18,6 +18,7 @@ from headrace.pipeline.dedup.entries import Entries, Uint64s
 from headrace.pipeline.errors import IntegrityError
 
 _ID_BYTES = 16
+PAIRS_AT_ONCE = 1 << 22
 
 
 def mapped(path: Path) -> npt.NDArray[np.uint8]:
@@ -36,6 +37,24 @@ def documents_to_bytes(ids: Uint64s, hashes: Hashes) -> bytes:
     return ids.astype("<u8").tobytes() + hashes.tobytes()
 
 
+def _row_ranges(rows: Int64s, counts: Int64s, at_once: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of rows that have about so many pairs together, the last row of each the one that reaches it."""
+    totals = np.bincount(rows, weights=counts) if len(rows) else np.zeros(0)
+    ends, first = np.cumsum(totals), 0
+    while first < len(totals):
+        before = ends[first - 1] if first else 0
+        end = min(int(np.searchsorted(ends, before + at_once)) + 1, len(totals))
+        yield first, end
+        first = end
+
+
+def _ranges(starts: Int64s, counts: Int64s) -> Int64s:
+    """Return the numbers of all ranges, one range after the other."""
+    begins = np.concatenate([[0], np.cumsum(counts)[:-1]]) if len(counts) else np.zeros(0, np.int64)
+    places: Int64s = np.repeat(starts - begins, counts) + np.arange(counts.sum())
+    return places
+
+
 @dataclass(frozen=True)
 class CorpusIndex:
     """An index by its files, those of keys in the order of their ranges, those of documents in row order."""
@@ -45,26 +64,36 @@ class CorpusIndex:
     num_hashes: int
     bits: int
 
-    def pairs(self, entries: Entries, chosen: npt.NDArray[np.bool_], most: int) -> tuple[Int64s, Int64s]:
-        """Return rows of a part and numbers of indexed documents that share a key, each pair once.
+    def pairs(
+        self, entries: Entries, chosen: npt.NDArray[np.bool_], most: int, at_once: int = PAIRS_AT_ONCE
+    ) -> Iterator[tuple[Int64s, Int64s]]:
+        """Yield rows of a part and numbers of indexed documents that share a key, each pair once, by rows.
 
-        Of the documents that have a key, the first `most` are looked at.
+        Of the documents that have a key, the first `most` are looked at. Those of a row come together, and about
+        `at_once` pairs are there at a time, however many documents share a key.
         """
-        rows, numbers = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        documents, starts, counts, rows = [], [], [], []
         for partition, path in enumerate(self.key_files):
             mine = entries.between(partition, len(self.key_files))
             kept = chosen[np.asarray(mine.rows)]
-            own_keys, own_rows = np.asarray(mine.keys)[kept], np.asarray(mine.rows)[kept].astype(np.int64)
+            own_keys = np.asarray(mine.keys)[kept]
             data = mapped(path)
             half = len(data) // 2
-            keys, documents = data[:half].view("<u8"), data[half:].view("<u8")
+            keys = data[:half].view("<u8")
             start = np.searchsorted(keys, own_keys, side="left")
             count = np.minimum(np.searchsorted(keys, own_keys, side="right") - start, most)
-            places = np.repeat(start - np.concatenate([[0], np.cumsum(count)[:-1]]), count) + np.arange(count.sum())
-            rows.append(np.repeat(own_rows, count))
-            numbers.append(np.asarray(documents[places]).astype(np.int64))
-        pairs = np.unique(np.stack([np.concatenate(rows), np.concatenate(numbers)], axis=1), axis=0)
-        return pairs[:, 0], pairs[:, 1]
+            documents.append(data[half:].view("<u8"))
+            starts.append(start[count > 0])
+            counts.append(count[count > 0])
+            rows.append(np.asarray(mine.rows)[kept][count > 0].astype(np.int64))
+        for first, end in _row_ranges(np.concatenate(rows), np.concatenate(counts), at_once):
+            found = []
+            for numbers, start, count, own in zip(documents, starts, counts, rows, strict=True):
+                some = (own >= first) & (own < end)
+                places = _ranges(start[some], count[some])
+                found.append(np.stack([np.repeat(own[some], count[some]), numbers[places].astype(np.int64)], axis=1))
+            pairs = np.unique(np.concatenate(found), axis=0)
+            yield pairs[:, 0], pairs[:, 1]
 
     def documents(self, numbers: Int64s) -> tuple[Uint64s, Hashes]:
         """Return ids and hashes of documents by number, which ascend."""

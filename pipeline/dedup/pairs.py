@@ -5,6 +5,7 @@ no later build of the store looks at again. What is remembered are the tables `p
 `duplicates`; each bears the digest of what its shingles are. Any of them may be deleted: its pairs are compared anew.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from headrace.pipeline.tables import METADATA_PREFIX, read_columns
 
 Uint64s = npt.NDArray[np.uint64]
 Int64s = npt.NDArray[np.int64]
+
+log = logging.getLogger(__name__)
 
 SHINGLES = "shingles"
 """Metadata of a table of pairs: the digest of what decides a text's shingles."""
@@ -99,9 +102,12 @@ def remembered(store: Store, shingles: str, contents: Uint64s) -> Compared:
     """Return the pairs of these contents that a build of the store has compared."""
     found = Compared.none()
     for path in _tables(store):
-        stated = pq.read_schema(path).metadata or {}
-        if stated.get(f"{METADATA_PREFIX}{SHINGLES}".encode()) == shingles.encode():
-            found += Compared.from_table(read_columns(path)).among(contents)
+        try:
+            stated = pq.read_schema(path).metadata or {}
+            if stated.get(f"{METADATA_PREFIX}{SHINGLES}".encode()) == shingles.encode():
+                found += Compared.from_table(read_columns(path)).among(contents)
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%s: cannot be read (%s); its pairs are compared anew", path, error)
     return found
 
 

@@ -5,6 +5,7 @@ A document that resembles an indexed one by `similarity` is dropped, and told by
 the one that it resembles most, of equals the first by the order of the names, and then by id.
 """
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -63,13 +64,12 @@ class Earlier(Verdicts):
         for number, name in enumerate(self.against):
             keys, documents = (input_paths(task, store, f"{what}:{name}") for what in ("index", "indexed"))
             index = CorpusIndex(keys, documents, self.num_hashes, self.bits)
-            rows, numbers = index.pairs(Entries.open(bands), kept, self.most)
-            for start in range(0, len(rows), _AT_ONCE):
-                some = slice(start, start + _AT_ONCE)
-                own = fixed_hashes(column.take(pa.array(rows[some])), self.bits, signals)
-                order = np.argsort(numbers[some], kind="stable")
-                ids, hashes = index.documents(numbers[some][order])
-                best.add(number, rows[some][order], own[order], ids, hashes, self.similarity)
+            for rows, numbers in index.pairs(Entries.open(bands), kept, self.most):
+                for some in _whole_rows(rows, _AT_ONCE):
+                    own = fixed_hashes(column.take(pa.array(rows[some])), self.bits, signals)
+                    order = np.argsort(numbers[some], kind="stable")
+                    ids, hashes = index.documents(numbers[some][order])
+                    best.add(number, rows[some][order], own[order], ids, hashes, self.similarity)
         return self._dropped(verdicts, best)
 
     def _dropped(self, verdicts: pa.Table, best: "_Best") -> pa.Table:
@@ -86,6 +86,19 @@ class Earlier(Verdicts):
             evidence=pa.array(evidence, pa.string()),
             survivor=hex_ids(best.ids[rows]),
         )
+
+
+def _whole_rows(rows: Int64s, most: int) -> Iterator[slice]:
+    """Yield ranges of ascending rows, of at most so many or of one row: what a row is compared with stays together."""
+    start = 0
+    while start < len(rows):
+        end = min(start + most, len(rows))
+        if end < len(rows):
+            end = int(np.searchsorted(rows, rows[end], side="left"))
+        if end <= start:
+            end = int(np.searchsorted(rows, rows[start], side="right"))
+        yield slice(start, end)
+        start = end
 
 
 class _Best:
