@@ -1,6 +1,7 @@
 """Suppress: the documents that were taken down, by what the store's suppressions name (`pipeline.suppressions`)."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,5 +66,8 @@ class Suppress(Stage):
 
     def entry_for(self, document: dict[str, Any]) -> dict[str, str] | None:
         """Return the entry that names a document: its id, text, payload, URL or the narrowest domain; None without."""
-        known = {(one["what"], one["value"]): one for one in self.entries}
-        return next((known[name] for name in names_of(document) if name in known), None)
+        return next((self._known[name] for name in names_of(document) if name in self._known), None)
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], dict[str, str]]:
+        return {(one["what"], one["value"]): one for one in self.entries}
