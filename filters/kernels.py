@@ -39,11 +39,12 @@ def kernel(*, within: bool = False) -> Any:
 
     A kernel is compiled for each combination of types that it is called with, and a literal 0 is another type than a
     number; so counters that go to other kernels begin as np.int64(0), which halves the time that compiling takes.
-    With `within` its code becomes part of its callers': for what is small and called for each byte or word.
+    Kernels leave the interpreter to other threads meanwhile. With `within` a kernel's code becomes part of its callers':
+    for what is small and called for each byte or word.
     """
 
     def compile_lazily(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = njit(forceinline=within)(function)
+        dispatcher: Any = njit(forceinline=within, nogil=True)(function)
         dispatcher._cache = _FolderCache(function)
         return dispatcher
 

@@ -25,7 +25,7 @@ from headrace.pipeline.raw_files import find_files
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.schema import TOKENS, TaskInput
 from headrace.pipeline.serving import window_edges
-from headrace.pipeline.split import HELDOUT_UNIT, heldout_rows, is_heldout
+from headrace.pipeline.split import HELDOUT_UNIT, heldout_column, heldout_rows, is_heldout
 from headrace.pipeline.stages.contract import Planning
 from headrace.pipeline.stages.read import Read, SourceConfig
 from headrace.pipeline.stages.stream_index import StreamIndex
@@ -295,7 +295,10 @@ def test_windows_of_long_documents_are_short(tmp_path: Path) -> None:
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=20), st.integers(0, HELDOUT_UNIT))
 def test_held_out_many_at_once(keys: list[int], heldout: int) -> None:
     names = [f"{key:016x}" for key in keys]
-    assert heldout_rows(names, heldout).tolist() == [is_heldout(name, heldout) for name in names]
+    expected = [is_heldout(name, heldout) for name in names]
+    assert heldout_rows(names, heldout).tolist() == expected
+    column = pa.chunked_array([pa.array(["f" * 16, *names]).slice(1), pa.array([], pa.string())])
+    assert heldout_column(column, heldout).tolist() == expected
 
 
 def test_what_the_tokenizer_saw_cannot_be_held_out(crawl: Path, tmp_path: Path) -> None:

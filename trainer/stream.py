@@ -17,6 +17,7 @@ from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import digest_json
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.split import HELDOUT_UNIT
+from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.cache import WindowCache
@@ -274,7 +275,8 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
     prefix = config.prefix
     plain = None if prefix is None else Prefix(template=prefix.template, share=prefix.share)
     serving = Serving(config.sequence_length, config.packing, heldout, config.repetition, plain)
-    corpora = [open_corpus(Path(item.tokens), serving) for item in config.corpora]
+    vocabularies: dict[str, Vocabulary] = {}
+    corpora = [open_corpus(Path(item.tokens), serving, vocabularies) for item in config.corpora]
     planned = tuple(
         PlannedCorpus(
             name=corpus.name,

@@ -21,7 +21,7 @@ from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import STREAM_INDEX, Ledger, Tally, Task
 from headrace.pipeline.serving import WINDOW_DOCUMENTS, WINDOW_POSITIONS, Repetition, served, window_edges
-from headrace.pipeline.split import heldout_rows
+from headrace.pipeline.split import heldout_column
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_batches, read_columns, write_table
@@ -164,9 +164,7 @@ class _Part:
 
 
 def _heldout(path: Path, heldout: int) -> NDArray[np.bool_]:
-    masks = [
-        heldout_rows(batch.column("split_key").to_pylist(), heldout) for batch in read_batches(path, ["split_key"])
-    ]
+    masks = [heldout_column(batch.column("split_key"), heldout) for batch in read_batches(path, ["split_key"])]
     return np.concatenate([np.zeros(0, dtype=bool), *masks])
 
 

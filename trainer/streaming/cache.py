@@ -7,7 +7,7 @@ from threading import Lock
 
 from headrace.trainer.streaming.windows import TokenTable, Window
 
-BUDGET_BYTES = 192 << 20
+BUDGET_BYTES = 64 << 20
 Name = tuple[int, int]
 
 

@@ -66,8 +66,10 @@ class Corpus:
         return TokenTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary)
 
 
-def open_corpus(path: Path, serving: Serving) -> Corpus:
+def open_corpus(path: Path, serving: Serving, vocabularies: dict[str, Vocabulary]) -> Corpus:
     """Open a token artifact by its manifest, and make its stream index if there is none yet.
+
+    `vocabularies` are those that were loaded already, by content, and are added to.
 
     Raises:
         InputError: it is no manifest of tokens, its tokenizer has seen what is to be held out, or no column of numbers
@@ -85,7 +87,9 @@ def open_corpus(path: Path, serving: Serving) -> Corpus:
     index = make_one("stream index", stage, {role: roles[role] for role in stage.inputs()}, store, InlineEngine())
     _refuse_seen(path, tokenizer, serving.heldout)
     name = f"{tokens.name} {tokens.content[:12]}"
-    vocabulary = Vocabulary.load(store.part_path(tokenizer, 0))
+    if tokenizer.content not in vocabularies:
+        vocabularies[tokenizer.content] = Vocabulary.load(store.part_path(tokenizer, 0))
+    vocabulary = vocabularies[tokenizer.content]
     return Corpus(name, store, tokens, index, tokenizer, vocabulary, _hidden(encoded, store))
 
 

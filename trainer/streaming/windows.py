@@ -22,7 +22,7 @@ from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
 from headrace.pipeline.prefixes import Prefix, Prefixes
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.serving import Repetition, served
-from headrace.pipeline.split import heldout_rows
+from headrace.pipeline.split import heldout_column
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
@@ -199,7 +199,7 @@ class TokenTable:
     def _read_layout(self, number: int) -> Layout:
         table = self._read(number, self._layout_columns)
         part, first = (int(self._places[name][number]) for name in ("part", "first_document"))
-        chosen = heldout_rows(table.column("split_key").to_pylist(), self._heldout) == (self._split == "heldout")
+        chosen = heldout_column(table.column("split_key"), self._heldout) == (self._split == "heldout")
         left_out = self._left_out.get(part, np.zeros(0, np.int64)) - first
         chosen[left_out[(left_out >= 0) & (left_out < len(chosen))]] = False
         times = self._repetition.times(table.column(self._repetition.column)) if self._repetition else None
