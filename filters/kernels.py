@@ -39,7 +39,7 @@ def kernel(*, within: bool = False) -> Any:
 
     A kernel is compiled for each combination of types that it is called with, and a literal 0 is another type than a
     number; so counters that go to other kernels begin as np.int64(0), which halves the time that compiling takes.
-    Kernels leave the interpreter to other threads meanwhile. With `within` a kernel's code becomes part of its callers':
+    Kernels leave the interpreter to other threads meanwhile. With `within` the code becomes part of its callers':
     for what is small and called for each byte or word.
     """
 
