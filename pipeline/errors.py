@@ -35,3 +35,7 @@ class LockError(HeadraceError):
 
 class ModelError(HeadraceError):
     """A model file is absent or has another digest than the one that was asked for."""
+
+
+class RemoteError(HeadraceError):
+    """What lies elsewhere could not be read, however often it was tried."""

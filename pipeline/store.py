@@ -181,6 +181,9 @@ class Store:
         folder = self.artifact_folder(manifest.stage, manifest.key)
         return all(_has_size(folder / file.name, file.bytes) for part in manifest.parts for file in part.files.values())
 
+    def bring(self, manifest: Manifest) -> None:
+        """Make the files of an artifact be at their paths, as those of a store on this machine are."""
+
     def manifests(self, stage: str = "*") -> Iterator[Path]:
         """Yield the path of every manifest in the store, sorted; with a `stage`, of that stage's."""
         yield from sorted(self.root.glob(f"artifacts/{stage}/*/{MANIFEST}"))

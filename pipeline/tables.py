@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.hashing import Fold, digest_file, digest_range, fold_batch
+from headrace.pipeline.remote.files import opened
 from headrace.pipeline.schema import RowGroup, StoredFile
 
 ROW_GROUP_BYTES = 32 << 20
@@ -154,9 +155,15 @@ def read_batches(
     path: Path, columns: Sequence[str] | None = None, *, batch_rows: int = 4096
 ) -> Iterator[pa.RecordBatch]:
     """Yield a table's rows in order, a row group at a time, page checksums verified."""
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _parquet(path) as file:
         for index in range(file.num_row_groups):
             yield from file.read_row_group(index, columns=columns).to_batches(max_chunksize=batch_rows)
+
+
+def _parquet(path: Path) -> pq.ParquetFile:
+    """Open a table, page checksums verified; one that lies elsewhere is read in few, long ranges."""
+    source = opened(path)
+    return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=source is not path)
 
 
 def rows_beside(
@@ -184,7 +191,7 @@ def take_rows(
     Row groups that hold none of them are not read.
     """
     first, pending = 0, read_schema(path).empty_table().select(columns)
-    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with _parquet(path) as file:
         for index in range(file.num_row_groups):
             end = first + file.metadata.row_group(index).num_rows
             low, high = np.searchsorted(rows, [first, end])
@@ -206,7 +213,7 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
 
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return whole columns of a table; for those that fit in memory (ids, numbers), not for text."""
-    return pq.read_table(path, columns=columns, page_checksum_verification=True, use_threads=False)
+    return pq.read_table(opened(path), columns=columns, page_checksum_verification=True, use_threads=False)
 
 
 def same_rows(expected: Sequence[str], found: Sequence[str], path: Path) -> None:
@@ -231,4 +238,4 @@ def read_aligned(path: Path, names: Sequence[str], doc_ids: pa.ChunkedArray) -> 
 
 def read_schema(path: Path) -> pa.Schema:
     """Return the schema of a table as it was declared, without the file's metadata."""
-    return pq.read_schema(path).remove_metadata()
+    return pq.read_schema(opened(path)).remove_metadata()

@@ -24,6 +24,11 @@ TRAINER_TAKES = {
     "engines",
     "packing",
     "prefixes",
+    "remote.chunks",
+    "remote.files",
+    "remote.folder",
+    "remote.mirror",
+    "remote.ranges",
     "serving",
     "errors",
     "hashing",
@@ -39,7 +44,7 @@ TRAINER_TAKES = {
     "vocabulary",
     "work",
 }
-"""Of the pipeline, the trainer takes manifests, store, schema and engines; never readers, extraction or filters (of
+"""Of the pipeline, the trainer takes manifests, store (here or elsewhere), schema and engines; never readers, extraction or filters (of
 those it takes how kernels are compiled)."""
 
 COMPILER = "headrace.filters.kernels"

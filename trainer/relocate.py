@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.pipeline.errors import InputError, IntegrityError
+from headrace.pipeline.remote.folder import is_remote
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import MANIFEST, Store
 from headrace.trainer.batch import Reweighted
@@ -33,7 +34,7 @@ def open_recorded(
     if len(places) != len(run.data.corpora):
         raise InputError(f"{len(places)} manifests of tokens are named; the run has {len(run.data.corpora)} corpora")
     for place in places:
-        if not Path(place).exists():
+        if not is_remote(place) and not Path(place).exists():
             raise InputError(f"{place}: the tokens of the run are not there any more; {REMEDY}")
     corpora = [item.model_copy(update={"tokens": place}) for item, place in zip(run.data.corpora, places, strict=True)]
     stream = open_stream(run.data.model_copy(update={"corpora": corpora}), run.run.seed)

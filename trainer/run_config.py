@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from headrace.pipeline.remote.folder import is_remote
 from headrace.pipeline.strict_toml import load_toml, parse_toml
 from headrace.trainer.model_config import ModelSection
 from headrace.trainer.objectives.contract import objectives
@@ -103,10 +104,13 @@ class RunFile(Section):
     def beside(self, folder: Path) -> "RunFile":
         """Return the run with its manifests by absolute path; in a run file they are relative to its folder."""
         corpora = [
-            corpus.model_copy(update={"tokens": str((folder / corpus.tokens).absolute())})
+            corpus if is_remote(corpus.tokens) else corpus.model_copy(update={"tokens": _beside(folder, corpus.tokens)})
             for corpus in self.data.corpora
         ]
-        return self.model_copy(update={"data": self.data.model_copy(update={"corpora": corpora})})
+        remote = self.data.remote
+        if remote.cache is not None:
+            remote = remote.model_copy(update={"cache": _beside(folder, remote.cache)})
+        return self.model_copy(update={"data": self.data.model_copy(update={"corpora": corpora, "remote": remote})})
 
     def intent(self) -> dict[str, Any]:
         """Return what fixes the numbers of the run; the data is named by its contents, in the stream's state."""
@@ -115,6 +119,10 @@ class RunFile(Section):
             "model": self.model.model_dump(mode="json"),
             "optimizer": self.optimizer.model_dump(mode="json", exclude={"microbatch"}),
         }
+
+
+def _beside(folder: Path, path: str) -> str:
+    return str((folder / path).absolute())
 
 
 def load_run(path: Path) -> RunFile:

@@ -6,22 +6,19 @@ stream is the plan's digest, how many samples were seen, and the digest of its s
 controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 """
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.pipeline.artifacts import manifest_path
 from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import digest_json
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.split import HELDOUT_UNIT
-from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.cache import WindowCache
-from headrace.trainer.streaming.corpus import Corpus, Serving, open_corpus
+from headrace.trainer.streaming.corpus import Corpus, Opener, Serving
 from headrace.trainer.streaming.fair import Change, FairOrder
 from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
 from headrace.trainer.streaming.rows import RowArrays, gather_slots
@@ -64,6 +61,7 @@ class Stream:
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
         self.sources = [Source(number, table, plan.seed) for number, table in enumerate(self.tables)]
         self._cache = WindowCache(self.tables)
+        self._elsewhere = [number for number, corpus in enumerate(corpora) if corpus.reader is not None]
         self.replay(log)
 
     def _arrange(self) -> Samples:
@@ -179,11 +177,21 @@ class Stream:
 
     def _find(self, first: int, count: int) -> Located:
         """Locate samples; what the block and the next one need is read ahead."""
-        located, number = self.samples.find(first, count), first // BLOCK
+        number = first // BLOCK
+        if number == 0 and self._expected < 0:
+            self._fetch_ahead((k, next(self.sources[k].windows_from(0))[0]) for k in self._elsewhere)
+        located = self.samples.find(first, count)
         if number != self._expected:
             self._expected = number
+            self._fetch_ahead(self.samples.upcoming(number, self._elsewhere))
             self._cache.expect([*self.samples.windows(number), *self.samples.windows(number + 1)])
         return located
+
+    def _fetch_ahead(self, windows: Iterable[tuple[int, int]]) -> None:
+        """Fetch what lies elsewhere of some windows, in this order, until so much is coming as may."""
+        readers = {id(reader): reader for k in self._elsewhere if (reader := self.corpora[k].reader) is not None}
+        for reader in readers.values():
+            reader.expect(one for source, window in windows for one in self.tables[source].ranges(window))
 
     def _batch(self, step: int, arrays: RowArrays, sources: Any) -> Batch:
         length = self.plan.length(step)
@@ -275,15 +283,15 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
     prefix = config.prefix
     plain = None if prefix is None else Prefix(template=prefix.template, share=prefix.share)
     serving = Serving(config.sequence_length, config.packing, heldout, config.repetition, plain)
-    vocabularies: dict[str, Vocabulary] = {}
-    corpora = [open_corpus(Path(item.tokens), serving, vocabularies) for item in config.corpora]
+    opener = Opener(serving, config.remote)
+    corpora = [opener.open(item.tokens) for item in config.corpora]
     planned = tuple(
         PlannedCorpus(
             name=corpus.name,
             tokens=corpus.tokens.content,
             index=corpus.index.content,
             tokenizer=corpus.tokenizer.content,
-            path=manifest_path(corpus.tokens, corpus.store),
+            path=corpus.place,
             max_epochs=item.max_epochs,
         )
         for item, corpus in zip(config.corpora, corpora, strict=True)

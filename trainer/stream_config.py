@@ -1,13 +1,20 @@
 """What a run file says about its data: corpora, mixture, packing, and how all that changes with the step."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from headrace.pipeline.packing import Packing
 from headrace.pipeline.prefixes import Prefix
+from headrace.pipeline.remote.chunks import ChunkCache
+from headrace.pipeline.remote.folder import Patience
+from headrace.pipeline.remote.ranges import RangeReader
 from headrace.pipeline.serving import Repetition
+
+MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
 
 
 class DataSection(BaseModel):
@@ -20,7 +27,7 @@ class CorpusWeight(DataSection):
     """A tokenized corpus and its share of the mixture in tokens, relative to the other weights."""
 
     tokens: str
-    """Path of the manifest of the token artifact."""
+    """Path or URL of the manifest of the token artifact."""
     weight: float | None = Field(default=None, ge=0)
     epochs: float | None = Field(default=None, gt=0)
     """Instead of a weight: how often the corpus is seen, relative to the `epochs` of the others."""
@@ -67,6 +74,36 @@ class PrefixSection(Prefix):
     until_step: int | None = Field(default=None, ge=0)
 
 
+class RemoteSection(DataSection):
+    """How corpora at URLs are read: through a cache on this machine, some of them ahead, and with how much patience."""
+
+    cache: str | None = None
+    """Folder of the cache; by default `headrace` in the user's cache folder. Other files in it are left alone."""
+    cache_gibibytes: float = Field(default=16.0, gt=0)
+    ahead_mebibytes: float = Field(default=256.0, ge=0)
+    """What is fetched ahead at once, at most."""
+    timeout_seconds: float = Field(default=60.0, gt=0)
+    """How long one read may take."""
+    tries: int = Field(default=5, ge=1)
+
+    @property
+    def folder(self) -> Path:
+        """Where the cache is."""
+        if self.cache is not None:
+            return Path(self.cache)
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
+
+    @property
+    def patience(self) -> Patience:
+        """How long is waited."""
+        return Patience(self.timeout_seconds, self.tries)
+
+    def reader(self) -> RangeReader:
+        """Return what reads ranges through the cache."""
+        limit, ahead = int(self.cache_gibibytes * GIBIBYTE), int(self.ahead_mebibytes * MEBIBYTE)
+        return RangeReader(ChunkCache(self.folder, limit), min(ahead, limit // 2))
+
+
 def _as_schedule(value: Any) -> Any:
     return [{"from_step": 0, "rows": value}] if isinstance(value, int) else value
 
@@ -90,6 +127,8 @@ class DataConfig(DataSection):
     """How often training documents are served in an epoch, by a column."""
     prefix: PrefixSection | None = None
     """What stands before a share of the training documents."""
+    remote: RemoteSection = RemoteSection()
+    """How corpora at URLs are read; it changes no batch."""
     heldout: float = Field(default=0.01, ge=0, lt=1)
     """Share of the split keys that is held out."""
 

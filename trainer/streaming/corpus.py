@@ -2,13 +2,17 @@
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from headrace.pipeline.artifacts import make_one
+from headrace.pipeline.artifacts import make_one, manifest_path
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.packing import Packing
 from headrace.pipeline.prefixes import Prefix
+from headrace.pipeline.remote.folder import is_remote
+from headrace.pipeline.remote.mirror import mirror_of
+from headrace.pipeline.remote.ranges import RangeReader
 from headrace.pipeline.schema import TOKENS, Manifest
 from headrace.pipeline.serving import Repetition
 from headrace.pipeline.split import HELDOUT_UNIT
@@ -17,6 +21,7 @@ from headrace.pipeline.store import MANIFEST, Store
 from headrace.pipeline.suppressions import in_force
 from headrace.pipeline.takedown import hidden_ids
 from headrace.pipeline.vocabulary import Vocabulary
+from headrace.trainer.stream_config import RemoteSection
 from headrace.trainer.streaming.windows import TokenTable
 
 log = logging.getLogger(__name__)
@@ -53,6 +58,10 @@ class Corpus:
     index: Manifest
     tokenizer: Manifest
     vocabulary: Vocabulary
+    place: str
+    """Path or URL of the manifest of its tokens."""
+    reader: RangeReader | None = None
+    """What its parts are read through, where they lie elsewhere."""
     hidden: frozenset[str] = frozenset()
     """Documents that were taken down since the tokens were made; their tokens are masked in place."""
 
@@ -63,34 +72,71 @@ class Corpus:
 
     def table(self, split: str) -> TokenTable:
         """Return the windows of a split."""
-        return TokenTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary)
+        return TokenTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary, self.reader)
 
 
-def open_corpus(path: Path, serving: Serving, vocabularies: dict[str, Vocabulary]) -> Corpus:
-    """Open a token artifact by its manifest, and make its stream index if there is none yet.
+class Opener:
+    """Opens token artifacts by path or URL, and makes their stream indexes where there are none yet.
 
-    `vocabularies` are those that were loaded already, by content, and are added to.
-
-    Raises:
-        InputError: it is no manifest of tokens, its tokenizer has seen what is to be held out, or no column of numbers
-            beside the tokens is called as the repetition says.
+    Args:
+        serving: how documents become rows.
+        remote: how what lies at URLs is read.
     """
-    path = path / MANIFEST if path.is_dir() else path
-    tokens = Manifest.load(path)
-    if tokens.stage != "tokenize":
-        raise InputError(f"{path}: a manifest of stage {tokens.stage!r}; training reads the one of stage 'tokenize'")
-    _check_repetition(serving.repetition)
-    store = Store.containing(path)
-    encoded = upstream(tokens, "encoded", store)
-    tokenizer = upstream(encoded, "tokenizer", store)
-    stage, roles = serving.stage(), {"tokens": tokens, "tokenizer": tokenizer}
-    index = make_one("stream index", stage, {role: roles[role] for role in stage.inputs()}, store, InlineEngine())
-    _refuse_seen(path, tokenizer, serving.heldout)
-    name = f"{tokens.name} {tokens.content[:12]}"
-    if tokenizer.content not in vocabularies:
-        vocabularies[tokenizer.content] = Vocabulary.load(store.part_path(tokenizer, 0))
-    vocabulary = vocabularies[tokenizer.content]
-    return Corpus(name, store, tokens, index, tokenizer, vocabulary, _hidden(encoded, store))
+
+    def __init__(self, serving: Serving, remote: RemoteSection) -> None:
+        self._serving, self._remote = serving, remote
+        self._vocabularies: dict[str, Vocabulary] = {}
+
+    @cached_property
+    def reader(self) -> RangeReader:
+        """What reads the parts of all corpora at URLs."""
+        return self._remote.reader()
+
+    def open(self, place: str) -> Corpus:
+        """Open the corpus whose tokens' manifest is at a path or URL.
+
+        Raises:
+            InputError: it is no manifest of tokens, its tokenizer has seen what is to be held out, or no column of
+                numbers beside the tokens is called as the repetition says.
+            RemoteError: it lies elsewhere and cannot be read.
+        """
+        store, tokens = self._find(place)
+        serving = self._serving
+        if tokens.stage != "tokenize":
+            raise InputError(
+                f"{place}: a manifest of stage {tokens.stage!r}; training reads the one of stage 'tokenize'"
+            )
+        _check_repetition(serving.repetition)
+        encoded = upstream(tokens, "encoded", store)
+        tokenizer = upstream(encoded, "tokenizer", store)
+        store.bring(tokenizer)
+        stage, roles = serving.stage(), {"tokens": tokens, "tokenizer": tokenizer}
+        index = make_one("stream index", stage, {role: roles[role] for role in stage.inputs()}, store, InlineEngine())
+        _refuse_seen(place, tokenizer, serving.heldout)
+        return Corpus(
+            name=f"{tokens.name} {tokens.content[:12]}",
+            store=store,
+            tokens=tokens,
+            index=index,
+            tokenizer=tokenizer,
+            vocabulary=self._vocabulary(tokenizer, store),
+            place=place if is_remote(place) else manifest_path(tokens, store),
+            reader=self.reader if is_remote(place) else None,
+            hidden=_hidden(encoded, store),
+        )
+
+    def _find(self, place: str) -> tuple[Store, Manifest]:
+        if is_remote(place):
+            return mirror_of(place, self._remote.folder, self._remote.patience)
+        path = Path(place) / MANIFEST if Path(place).is_dir() else Path(place)
+        tokens = Manifest.load(path)
+        return Store.containing(path), tokens
+
+    def _vocabulary(self, tokenizer: Manifest, store: Store) -> Vocabulary:
+        """Load a vocabulary, once for all corpora that share it."""
+        if tokenizer.content not in self._vocabularies:
+            self._vocabularies[tokenizer.content] = Vocabulary.load(store.part_path(tokenizer, 0))
+        return self._vocabularies[tokenizer.content]
 
 
 def _hidden(encoded: Manifest, store: Store) -> frozenset[str]:
@@ -110,12 +156,12 @@ def _check_repetition(repetition: Repetition | None) -> None:
         )
 
 
-def _refuse_seen(path: Path, tokenizer: Manifest, heldout: int) -> None:
+def _refuse_seen(place: str, tokenizer: Manifest, heldout: int) -> None:
     """Raise `InputError` if the tokenizer was trained on documents that are to be held out."""
     kept_from_it = int(tokenizer.config.get("heldout", heldout))
     if heldout > kept_from_it:
         raise InputError(
-            f"{path}: {heldout} in 10,000 documents are to be held out, but only {kept_from_it} were kept from the "
+            f"{place}: {heldout} in 10,000 documents are to be held out, but only {kept_from_it} were kept from the "
             f"tokenizer; set heldout = {kept_from_it / HELDOUT_UNIT} in [data], or build with heldout = {heldout} in "
             "[split] of the recipe"
         )

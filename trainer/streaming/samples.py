@@ -1,7 +1,8 @@
 """Samples by number: which row of which window of which source each is."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
+from heapq import merge
 from typing import NamedTuple
 
 import numpy as np
@@ -82,6 +83,19 @@ class Samples:
             after[source] += len(places)
         self._last = number + 1, tuple(after)
         return Located(sources, slots, rows, windows)
+
+    def upcoming(self, number: int, among: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Yield the windows of some sources from a block on, without end, in the order that the block's shares lead to.
+
+        Sources that do not serve in the block are left out.
+        """
+        counts = np.bincount(self._block(number).sources, minlength=len(self._sources))
+        served = self.order.rows_before(number * BLOCK)
+
+        def of(k: int) -> Iterator[tuple[float, int, int]]:
+            return ((before / counts[k], k, window) for window, before in self._sources[k].windows_from(served[k]))
+
+        yield from ((k, window) for _, k, window in merge(*(of(k) for k in among if counts[k])))
 
     def windows(self, number: int) -> list[tuple[int, int]]:
         """Return the windows that a block needs, in the order of their first use."""

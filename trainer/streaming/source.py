@@ -1,5 +1,6 @@
 """A source: one corpus as an endless, permuted line of rows."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -131,6 +132,15 @@ class Source:
             if inside == self.num_rows:
                 epoch, inside = epoch + 1, 0
         return found
+
+    def windows_from(self, row: int) -> Iterator[tuple[int, int]]:
+        """Yield the windows that are served from a row on, without end, each with how many rows come before it."""
+        epoch, inside = divmod(row, self.num_rows)
+        while True:
+            order = self._epoch(epoch)
+            for place in range(int(np.searchsorted(order.row_ends, inside, side="right")), len(order.windows)):
+                yield int(order.windows[place]), max(0, epoch * self.num_rows + _before(order.row_ends, place) - row)
+            epoch, inside = epoch + 1, 0
 
     def row_of(self, epoch: int, window: int, row: int) -> int:
         """Return which row of the source a row of a window is in an epoch: the inverse of `stretches`."""

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from headrace.pipeline.errors import IntegrityError
-from headrace.pipeline.hashing import digest_range
 from headrace.pipeline.packing import Packed, Packing, pack
 from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
 from headrace.pipeline.prefixes import Prefix, Prefixes
+from headrace.pipeline.remote.mirror import MirrorStore
+from headrace.pipeline.remote.ranges import Range, RangeReader
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.split import heldout_column
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_columns
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
+from headrace.trainer.streaming.parts import LocalParts, Parts, RemoteParts
 from headrace.trainer.streaming.splicing import spliced
 
 Int64s = NDArray[np.int64]
@@ -129,10 +130,14 @@ class TokenTable:
         split: str,
         hidden: frozenset[str],
         vocabulary: Vocabulary,
+        reader: RangeReader | None = None,
     ) -> None:
         self._hidden, self._hidden_orders = hidden, _orders(hidden)
         self._folder = store.artifact_folder(tokens.stage, tokens.key)
-        self._parts = [part.files[tokens.table] for part in tokens.parts]
+        self._files = [part.files[tokens.table] for part in tokens.parts]
+        self._parts: Parts = LocalParts(self._folder, self._files)
+        if isinstance(store, MirrorStore) and reader is not None:
+            self._parts = RemoteParts(store.remote, store.relative(self._folder), self._files, reader)
         self._dtype = token_dtype(int(tokens.facts["token_bytes"]))
         self._index, self._index_folder = index, store.artifact_folder(index.stage, index.key)
         self._split, self._heldout = split, int(index.config["heldout"])
@@ -143,7 +148,6 @@ class TokenTable:
         prefix = index.config["prefix"]
         self._prefix = Prefix.model_validate(prefix, strict=False) if prefix and split == "train" else None
         self._vocabulary = vocabulary
-        self._verified: set[tuple[int, int]] = set()
         self.layout = lru_cache(_LAYOUTS)(self._read_layout)
 
     def __len__(self) -> int:
@@ -210,7 +214,7 @@ class TokenTable:
         packed = pack(self._packing, num_tokens + 1, self._sequence_length)
         if packed.num_rows != self._places["num_rows"][number]:
             raise IntegrityError(
-                f"{self._folder / self._parts[part].name}: the window at document {first} makes {packed.num_rows} "
+                f"{self._folder / self._files[part].name}: the window at document {first} makes {packed.num_rows} "
                 f"rows, the stream index says {self._places['num_rows'][number]}; remove the index and open again"
             )
         return Layout(documents, num_tokens, packed, prefixes)
@@ -263,42 +267,27 @@ class TokenTable:
 
     def _reaches(self, number: int, orders: NDArray[np.uint64]) -> bool:
         """Tell whether some of these orders, ascending, may be in a window's part, which has an equal share of all."""
-        part, parts = int(self._places["part"][number]), len(self._parts)
+        part, parts = int(self._places["part"][number]), len(self._files)
         low, high = ((part + step << 64) // parts for step in (0, 1))
         first = int(np.searchsorted(orders, np.uint64(low)))
         return first < len(orders) and int(orders[first]) < high
 
     def _read(self, number: int, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a window's documents: only the row groups that it reaches into, which are verified first."""
-        place = {name: int(self._places[name][number]) for name in ("part", "first_document", "num_documents")}
-        file = self._parts[place["part"]]
-        begin, end = place["first_document"], place["first_document"] + place["num_documents"]
-        edges = np.cumsum([0, *(group.rows for group in file.row_groups)])
-        groups = [i for i in range(len(edges) - 1) if edges[i] < end and edges[i + 1] > begin]
-        path = self._folder / file.name
-        try:
-            self._verify(place["part"], groups)
-            with pq.ParquetFile(path, pre_buffer=False) as parquet:
-                table = parquet.read_row_groups(groups, columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise IntegrityError(f"{path}: cannot be read ({error}); restore it, or build the tokens again") from None
-        return table.slice(begin - int(edges[groups[0]]), place["num_documents"])
+        """Read columns of a window's documents: only the row groups that it reaches into."""
+        part, groups, skipped = self._groups(number)
+        table = self._parts.read(part, groups, columns)
+        return table.slice(skipped, int(self._places["num_documents"][number]))
 
-    def _verify(self, part: int, groups: Sequence[int]) -> None:
-        """Compare row groups with their digests in the manifest, each once."""
-        file = self._parts[part]
-        for number in groups:
-            if (part, number) in self._verified:
-                continue
-            group = file.row_groups[number]
-            with (self._folder / file.name).open("rb") as opened:
-                found = digest_range(opened, group.offset, group.length)
-            if found != group.sha256:
-                raise IntegrityError(
-                    f"{self._folder / file.name}: bytes {group.offset} to {group.offset + group.length} are not what "
-                    f"the manifest's sha256 says; `headrace verify` names what is damaged, a build makes it again"
-                )
-            self._verified.add((part, number))
+    def _groups(self, number: int) -> tuple[int, list[int], int]:
+        """Return a window's part and row groups, and how many documents of the first of these come before it."""
+        part, begin, count = (int(self._places[name][number]) for name in ("part", "first_document", "num_documents"))
+        edges = np.cumsum([0, *(group.rows for group in self._files[part].row_groups)])
+        groups = [i for i in range(len(edges) - 1) if edges[i] < begin + count and edges[i + 1] > begin]
+        return part, groups, begin - int(edges[groups[0]])
+
+    def ranges(self, number: int) -> list[Range]:
+        """Return the ranges of files elsewhere that a window is read from; none where it lies on this machine."""
+        return self._parts.ranges(*self._groups(number)[:2])
 
 
 def _orders(doc_ids: Collection[str]) -> NDArray[np.uint64]:

@@ -1,0 +1,127 @@
+"""Ranges of remote files on this machine: named by what they hold, at most so many bytes together.
+
+Several processes may use one folder. What is written gets its name when it is whole; what has not been used for longest
+is removed. Only files that are named as these are, in folders as these are, are ever removed: whatever else somebody
+keeps there stays.
+"""
+
+import logging
+import mmap
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from headrace.pipeline.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[0-9a-f]{64}\.chunk")
+_UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.chunk-[0-9a-f]{16}")
+_FOLDER = re.compile(r"[0-9a-f]{2}")
+_ABANDONED = 3600.0  # seconds after which nobody goes on writing a file
+_ROOM = 0.9  # of the limit, when something must go
+
+Data = bytes | mmap.mmap
+
+
+class _Held(NamedTuple):
+    used: int
+    size: int
+    path: Path
+
+
+class ChunkCache:
+    """Chunks below a folder.
+
+    Args:
+        folder: where they lie, in a folder `chunks` of its own.
+        limit: bytes that they take together, at most; a larger chunk is not kept.
+    """
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder / "chunks", limit
+        self._lock = Lock()
+        self._size: int | None = None
+
+    def get(self, name: str) -> Data | None:
+        """Return a chunk by its name (64 hexadecimal digits), or None where it is not."""
+        path = self._path(name)
+        try:
+            with path.open("rb") as file:
+                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            os.utime(path)
+        except (OSError, ValueError):  # it is not there, was removed meanwhile, or is empty
+            return None
+        return data
+
+    def put(self, name: str, data: bytes) -> None:
+        """Keep a chunk, if there is room on the disk for it."""
+        if len(data) > self._limit or not data:
+            return
+        path = self._path(name)
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            log.warning("%s: what was fetched is not kept: %s", self._folder, error.strerror)
+            return
+        with self._lock:
+            self._size = len(data) + (self._scanned() if self._size is None else self._size)
+            if self._size > self._limit:
+                self._size = self._remove_old()
+
+    def touch(self, name: str) -> bool:
+        """Tell whether a chunk is there, and count that as a use of it."""
+        try:
+            os.utime(self._path(name))
+        except OSError:
+            return False
+        return True
+
+    def drop(self, name: str) -> None:
+        """Remove a chunk."""
+        self._path(name).unlink(missing_ok=True)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name[:2] / f"{name}.chunk"
+
+    def _scanned(self) -> int:
+        return sum(held.size for held in self._all())
+
+    def _all(self) -> Iterator[_Held]:
+        """Yield all chunks that are there; what a killed process left half-written is removed on the way."""
+        try:
+            folders = [path for path in self._folder.iterdir() if _FOLDER.fullmatch(path.name)]
+            paths = [path for folder in folders for path in folder.iterdir()]
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StoreError(f"{error.filename}: {error.strerror}; name another folder for the cache") from None
+        for path in paths:
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # another process was faster
+                continue
+            if _NAME.fullmatch(path.name):
+                yield _Held(status.st_mtime_ns, status.st_size, path)
+            elif _UNFINISHED.fullmatch(path.name) and time.time() - status.st_mtime > _ABANDONED:
+                path.unlink(missing_ok=True)
+
+    def _remove_old(self) -> int:
+        """Remove what has not been used for longest until there is room; return what is left, in bytes."""
+        everything = sorted(self._all())
+        size = sum(held.size for held in everything)
+        for held in everything[:-1]:
+            if size <= _ROOM * self._limit:
+                break
+            held.path.unlink(missing_ok=True)
+            size -= held.size
+        return size

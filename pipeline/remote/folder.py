@@ -1,0 +1,146 @@
+"""A folder at a URL, read through fsspec: whole files, ranges of them, and lists of names.
+
+A read that takes too long or fails is tried again, each time after a longer pause; what goes on failing is named. That
+there is no such file, or no permission to read it, is said at once. How to reach a service (keys, endpoints) is left to
+fsspec's own settings and the service's environment variables, and stands in no file of ours.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from headrace.pipeline.errors import InputError, RemoteError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+"""What another try would not change."""
+
+
+def is_remote(place: str) -> bool:
+    """Tell whether a place is a URL, and not a path of this machine."""
+    return "://" in place
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited: seconds for one read, tries, and the longest pause between two of them, in seconds."""
+
+    seconds: float = 60.0
+    tries: int = 5
+    longest_pause: float = 8.0
+
+
+@dataclass(frozen=True)
+class RemoteFolder:
+    """A folder at `url`; paths are relative to it.
+
+    Raises, from each method:
+        InputError: nothing reads such a URL here, or there is no permission.
+        RemoteError: every try failed.
+    """
+
+    url: str
+    patience: Patience = field(default=Patience(), compare=False)
+
+    def at(self, relative: str) -> str:
+        """Return the URL of a path."""
+        return f"{self.url.rstrip('/')}/{relative}"
+
+    def read(self, relative: str, start: int | None = None, end: int | None = None) -> bytes | None:
+        """Return the bytes `[start, end)` of a file, all where no range is given; None where there is no such file."""
+        return self._ask(relative, lambda system, path: bytes(system.cat_file(path, start=start, end=end)))
+
+    def size(self, relative: str) -> int | None:
+        """Return the length of a file in bytes; None where there is no such file."""
+        return self._ask(relative, lambda system, path: int(system.size(path)))
+
+    def names(self, relative: str) -> list[str]:
+        """Return the names in a folder below this one, sorted; none where there is no such folder."""
+
+        def names(system: Any, path: str) -> list[str]:
+            system.invalidate_cache()
+            return sorted(str(found).rstrip("/").rpartition("/")[2] for found in system.ls(path, detail=False))
+
+        return self._ask(relative, names) or []
+
+    def _ask(self, relative: str, ask: Callable[[Any, str], T]) -> T | None:
+        """Return an answer of the file system about a path, asked again while it fails; None where nothing is there."""
+        url = self.at(relative)
+        system, path = _file_system(url)
+        try:
+            answer: T = _retrying(url, self.patience)(within, self.patience.seconds, lambda: ask(system, path))
+        except FileNotFoundError:
+            return None
+        except FINAL as error:
+            raise InputError(f"{url}: cannot be read: {_said(error)}") from None
+        except Exception as error:
+            raise RemoteError(
+                f"{url}: cannot be read, tried {self.patience.tries} times (last: {_said(error)}); look whether the "
+                "service answers and start the same command again"
+            ) from error
+        return answer
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, this process's own, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        system, path = url_to_fs(url)
+    except ImportError as error:
+        raise InputError(f"{url}: {error}; pip install 'headrace[remote]' brings what S3 needs") from None
+    except ValueError as error:
+        raise InputError(f"{url}: {error}") from None
+    return system, path
+
+
+def _retrying(url: str, patience: Patience) -> Any:
+    """Return what calls a function again while it fails for reasons that may pass."""
+    try:
+        from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_random_exponential
+    except ImportError:
+        raise InputError(f"{url}: reading from elsewhere needs tenacity; pip install 'headrace[remote]'") from None
+
+    def tell(state: "RetryCallState") -> None:
+        error = state.outcome.exception() if state.outcome else None
+        log.warning("%s: %s; trying again", url, _said(error))
+
+    return Retrying(
+        stop=stop_after_attempt(patience.tries),
+        wait=wait_random_exponential(multiplier=0.5, max=patience.longest_pause),
+        retry=retry_if_not_exception_type(FINAL),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+def _said(error: BaseException | None) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def within(seconds: float, call: Callable[[], T]) -> T:
+    """Return what a call returns, or raise `TimeoutError` when it takes longer; it then goes on for nobody."""
+    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((call(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="headrace-remote", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {seconds:g} s") from None
+    if error is not None:
+        raise error
+    return answer  # type: ignore[return-value]  # what the call returned

@@ -1,0 +1,114 @@
+"""A store that lies elsewhere, as a store of this machine: records are fetched when they are asked for, parts are not.
+
+A mirror is a folder with `mirror.json`, which names the URL. Manifests never change once they are there, so each is
+fetched once; suppressions are looked for whenever the store is opened. What is made over a mirror (a stream index) lies
+in it, unless the store has it already. Tables of a part that is not here are read where they are, by ranges.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from headrace.pipeline.errors import InputError, IntegrityError, StoreError
+from headrace.pipeline.hashing import digest_bytes
+from headrace.pipeline.remote.files import RECORD, MirrorRecord
+from headrace.pipeline.remote.folder import Patience, RemoteFolder
+from headrace.pipeline.schema import Manifest, StoredFile, StoreRecord
+from headrace.pipeline.store import MANIFEST, Store, replace, writing
+from headrace.pipeline.suppressions import FOLDER as SUPPRESSIONS
+
+
+@dataclass(frozen=True)
+class MirrorStore(Store):
+    """A folder that stands for the store at a URL."""
+
+    remote: RemoteFolder = field(default=RemoteFolder(""), kw_only=True)
+
+    def find_manifest(self, stage: str, key: str) -> Path | None:
+        """Return where the manifest of an artifact is now, fetched if need be; None where the store has none."""
+        relative = f"artifacts/{stage}/{key}/{MANIFEST}"
+        path = self.root / relative
+        if not path.exists():
+            data = self.remote.read(relative)
+            if data is None:
+                return None
+            found = Manifest.parse(data, self.remote.at(relative))
+            if (found.stage, found.key) != (stage, key):
+                raise IntegrityError(f"{self.remote.at(relative)}: it is the manifest of {found.stage} {found.key}")
+            self._keep(path, data)
+        return path
+
+    def bring(self, manifest: Manifest) -> None:
+        """Fetch the files of a small artifact, whole, and compare each with its sha256; see `Store.bring`."""
+        folder = self.artifact_folder(manifest.stage, manifest.key)
+        for part in manifest.parts:
+            for file in part.files.values():
+                path = folder / file.name
+                if not (path.exists() and path.stat().st_size == file.bytes):
+                    self._keep(path, self._whole(self.relative(path), file))
+
+    def is_linked(self, manifest: Manifest) -> bool:
+        """Tell whether the files of a published artifact, a small one, are here, or could be fetched."""
+        try:
+            self.bring(manifest)
+        except InputError:
+            return False
+        return True
+
+    def _whole(self, relative: str, file: StoredFile) -> bytes:
+        data = self.remote.read(relative)
+        if data is None:
+            raise InputError(f"{self.remote.at(relative)}: it is gone; its manifest names it")
+        if digest_bytes(data) != file.sha256:
+            raise IntegrityError(f"{self.remote.at(relative)}: its bytes are not what the manifest's sha256 says")
+        return data
+
+    def refresh(self) -> None:
+        """Fetch the suppressions that were added to the store since."""
+        here = self.root / SUPPRESSIONS
+        for name in self.remote.names(SUPPRESSIONS):
+            if name.endswith(".json") and not name.startswith(".") and not (here / name).exists():
+                data = self.remote.read(f"{SUPPRESSIONS}/{name}")
+                if data is not None:
+                    self._keep(here / name, data)
+
+    @staticmethod
+    def _keep(path: Path, data: bytes) -> None:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, data)
+
+
+def mirror_of(manifest_url: str, cache: Path, patience: Patience) -> tuple[MirrorStore, Manifest]:
+    """Open the store that a manifest at a URL lies in, through a mirror below `cache`; return both.
+
+    Raises:
+        InputError: it is no manifest of an artifact in a store, or is not there.
+        RemoteError: it cannot be read.
+    """
+    parts = manifest_url.removesuffix("/").removesuffix(f"/{MANIFEST}").split("/")
+    if len(parts) < 4 or parts[-3] != "artifacts":
+        raise InputError(
+            f"{manifest_url}: no manifest of an artifact; write .../artifacts/<stage>/<key>/{MANIFEST} as in the store"
+        )
+    store = open_mirror("/".join(parts[:-3]), cache, patience)
+    path = store.find_manifest(*parts[-2:])
+    if path is None:
+        raise InputError(f"{manifest_url}: there is no such manifest")
+    return store, Manifest.load(path)
+
+
+def open_mirror(url: str, cache: Path, patience: Patience) -> MirrorStore:
+    """Open the store at a URL through a mirror below `cache`, made if there is none."""
+    remote = RemoteFolder(url, patience)
+    root = cache.absolute() / "stores" / sha256(url.encode()).hexdigest()[:16]
+    if not (root / RECORD).exists():
+        data = remote.read("store.json")
+        if data is None:
+            raise StoreError(f"{url}: is no store (it has no store.json)")
+        StoreRecord.parse(data, remote.at("store.json"))
+        MirrorStore._keep(root / "store.json", data)
+        MirrorStore._keep(root / RECORD, MirrorRecord(url=url).render())
+    store = MirrorStore(root, remote=remote)
+    store.refresh()
+    return store

@@ -1,0 +1,527 @@
+"""A corpus that lies elsewhere gives the batches that it gives here; what is slow, wrong or gone there is told."""
+
+import itertools
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+from fsspec.implementations.local import LocalFileSystem
+from moto.server import ThreadedMotoServer
+
+from benchmarks.made_tokens import make_tokens
+from headrace.pipeline.errors import HeadraceError, InputError, IntegrityError, RemoteError, StoreError
+from headrace.pipeline.remote.chunks import ChunkCache
+from headrace.pipeline.remote.folder import Patience, RemoteFolder, within
+from headrace.pipeline.remote.ranges import Range, RangeReader
+from headrace.pipeline.store import Store
+from headrace.trainer.iterate import Batches
+from headrace.trainer.run_config import load_run
+from headrace.trainer.stream import Stream, open_stream
+from headrace.trainer.stream_config import DataConfig, RemoteSection
+from headrace.trainer.trace import trace
+from tests.commands import build_words, headrace, small_crawl
+
+IMPATIENT: dict[str, Any] = {"timeout_seconds": 2.0, "tries": 3}
+
+
+class Faulty(LocalFileSystem):
+    """Files of this machine, read through whatever `fault` does to it."""
+
+    protocol = "faulty"
+    fault: Callable[[str, bytes], bytes] = staticmethod(lambda path, data: data)
+    reads: list[str] = []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(str(path).removeprefix("faulty://")))
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
+        data: bytes = super().cat_file(path, start=start, end=end, **kwargs)
+        Faulty.reads.append(path)
+        return Faulty.fault(path, data)
+
+
+fsspec.register_implementation("faulty", Faulty, clobber=True)
+
+
+@pytest.fixture(autouse=True)
+def healthy() -> Iterator[None]:
+    Faulty.reads.clear()
+    yield
+    Faulty.fault = staticmethod(lambda path, data: data)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    patience = property(lambda section: Patience(section.timeout_seconds, section.tries, 0.01))
+    monkeypatch.setattr(RemoteSection, "patience", patience)
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    lengths = np.random.default_rng(1).integers(1, 60, 30_000)
+    store = Store.open(tmp_path_factory.mktemp("remote") / "store")
+    return make_tokens(store, lengths, 0, parts=3, vocabulary=600)
+
+
+def config(place: object, cache: Path, remote: dict[str, Any] | None = None, **changes: Any) -> DataConfig:
+    fields: dict[str, object] = {"corpora": [{"tokens": str(place)}], "sequence_length": 64, "global_batch": 8}
+    section = {"cache": str(cache), **(remote or {})}
+    return DataConfig.model_validate(fields | {"packing": "best_fit", "remote": section} | changes)
+
+
+def faulty(tokens: Path) -> str:
+    return f"faulty://{tokens}"
+
+
+def same_batches(left: Stream, right: Stream, steps: Iterator[int] | range = range(0, 4000, 97)) -> bool:
+    names = ("tokens", "targets", "positions", "documents", "sources")
+    return all(
+        np.array_equal(getattr(left.batch(step), name), getattr(right.batch(step), name))
+        for step in steps
+        for name in names
+    )
+
+
+def chunks(cache: Path) -> list[Path]:
+    return sorted(cache.glob("chunks/??/*.chunk"))
+
+
+# ------------------------------------------------------------------------------------------------------------ S3
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A local S3 server, and how fsspec finds it."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none", "AWS_DEFAULT_REGION": "us-east-1"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    endpoint = f"http://{host}:{port}"
+    fsspec.config.conf["s3"] = {"endpoint_url": endpoint}
+    yield endpoint
+    del fsspec.config.conf["s3"]
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def in_s3(s3: str, tokens: Path) -> str:
+    system = fsspec.filesystem("s3")
+    system.mkdir("corpora")
+    system.put(str(tokens.parents[3]), "corpora/web", recursive=True)
+    return f"s3://corpora/web/{tokens.relative_to(tokens.parents[3]).as_posix()}"
+
+
+def test_s3_gives_the_same_batches(in_s3: str, tokens: Path, tmp_path: Path) -> None:
+    there, here = open_stream(config(in_s3, tmp_path), 3), open_stream(config(tokens, tmp_path), 3)
+    assert there.plan.identity == here.plan.identity
+    assert same_batches(there, here)
+    assert there.plan.corpora[0].path == in_s3
+
+
+def test_s3_mixed_with_a_corpus_of_this_machine(in_s3: str, tokens: Path, tmp_path: Path) -> None:
+    other = make_tokens(Store.open(tmp_path / "store"), np.full(5000, 30), 0, vocabulary=600)
+    plans = [[in_s3, str(other)], [str(tokens), str(other)]]
+    streams = [
+        open_stream(
+            config(
+                "", tmp_path, corpora=[{"tokens": place, "weight": w} for place, w in zip(plan, (3, 1), strict=True)]
+            ),
+            3,
+        )
+        for plan in plans
+    ]
+    assert same_batches(*streams)
+
+
+def test_s3_names_a_bucket_that_is_not_there(s3: str, tmp_path: Path) -> None:
+    with pytest.raises(HeadraceError, match=r"s3://nobodys/store"):
+        open_stream(config("s3://nobodys/store/artifacts/tokenize/0/manifest.json", tmp_path, IMPATIENT), 0)
+
+
+def test_workers_read_from_s3(in_s3: str, s3: str, tokens: Path, tmp_path: Path) -> None:
+    """Loader workers and the training process share the cache, and a state of one goes on in the other."""
+    code = """
+import json, sys
+from torch.utils.data import DataLoader
+from headrace.trainer.dataset import Stream
+if __name__ == "__main__":
+    stream = Stream(json.loads(sys.argv[1]), seed=3)
+    for number, batch in enumerate(DataLoader(stream, batch_size=None, num_workers=2)):
+        print(json.dumps([int(batch["step"]), int(batch["tokens"].sum())]))
+        if number == 40:
+            break
+"""
+    data = config(in_s3, tmp_path / "cache").model_dump_json()
+    environment = {**os.environ, "AWS_ENDPOINT_URL": s3}
+    ran = subprocess.run([sys.executable, "-c", code, data], capture_output=True, text=True, env=environment)
+    assert ran.returncode == 0, ran.stderr
+    here = open_stream(config(tokens, tmp_path), 3)
+    found = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert found == [[step, int(here.batch(step).tokens.sum())] for step in range(41)]
+
+
+# ----------------------------------------------------------------------------------------------------- the mirror
+
+
+def test_the_index_of_the_store_is_used(tokens: Path, tmp_path: Path) -> None:
+    open_stream(config(tokens, tmp_path), 0)
+    open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
+    (mirror,) = (tmp_path / "cache" / "stores").iterdir()
+    assert not (mirror / "tasks").exists()
+    assert not [path for path in Faulty.reads if path.endswith(".parquet") and "/tokenize/" in path]
+
+
+def test_an_index_is_made_where_the_store_has_none(tokens: Path, tmp_path: Path) -> None:
+    changes = {"sequence_length": 48}
+    there = open_stream(config(faulty(tokens), tmp_path / "cache", **changes), 0)
+    (mirror,) = (tmp_path / "cache" / "stores").iterdir()
+    assert len(list((mirror / "tasks" / "stream_index").glob("??/*"))) == 1
+    assert not (tokens.parents[1] / "stream_index" / there.corpora[0].index.key).exists()
+    assert same_batches(there, open_stream(config(tokens, tmp_path, **changes), 0), range(0, 100, 9))
+
+
+def test_opening_again_fetches_no_record_twice(tokens: Path, tmp_path: Path) -> None:
+    open_stream(config(faulty(tokens), tmp_path), 0)
+    Faulty.reads.clear()
+    open_stream(config(faulty(tokens), tmp_path), 0)
+    assert not [path for path in Faulty.reads if path.endswith((".json", ".parquet"))]
+
+
+def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
+    folder = small_crawl(tmp_path)
+    built = headrace(*build_words(folder), "--json").json
+    place = Path(built["tokens_manifest"])
+    changes = {"global_batch": 2, "sequence_length": 32}
+
+    def opened() -> list[Stream]:
+        return [open_stream(config(p, tmp_path / "cache", **changes), 0) for p in (faulty(place), place)]
+
+    there, here = opened()
+    gone = here.pieces(1)[0][1][0].doc_id
+    assert headrace("takedown", built["manifest"], "--doc", gone, "--reason", "asked").status == 0
+    before = there.batch(1).targets.copy()
+    there, here = opened()
+    assert there.corpora[0].hidden == here.corpora[0].hidden == {gone}
+    assert same_batches(there, here, range(20))
+    assert not np.array_equal(before, there.batch(1).targets)
+    assert [traced.url for traced in trace(there, 1)] == [traced.url for traced in trace(here, 1)]
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("faulty:///nowhere/artifacts/tokenize/0/manifest.json", "is no store"),
+        ("faulty:///nowhere/tokens.json", "no manifest of an artifact"),
+        ("nothing://bucket/artifacts/tokenize/0/manifest.json", "Protocol not known: nothing"),
+    ],
+)
+def test_a_place_that_cannot_be(place: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises((InputError, StoreError), match=words):
+        open_stream(config(place, tmp_path), 0)
+
+
+def test_a_manifest_that_is_not_there(tokens: Path, tmp_path: Path) -> None:
+    place = f"faulty://{tokens.parents[1] / ('0' * 64) / 'manifest.json'}"
+    with pytest.raises(InputError, match="there is no such manifest"):
+        open_stream(config(place, tmp_path), 0)
+
+
+def test_a_run_file_keeps_urls_and_finds_the_cache_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        '[run]\nname = "r"\nsteps = 1\n[model]\nsize = "1m"\n'
+        '[data]\nsequence_length = 8\nglobal_batch = 1\ncorpora = [{tokens = "s3://b/a"}, {tokens = "t"}]\n'
+        '[data.remote]\ncache = "kept"\n'
+    )
+    data = load_run(path).beside(tmp_path).data
+    assert [corpus.tokens for corpus in data.corpora] == ["s3://b/a", str(tmp_path / "t")]
+    assert data.remote.folder == tmp_path / "kept"
+
+
+# ------------------------------------------------------------------------------------------------------------ faults
+
+
+COUNT = itertools.count()
+
+
+def fail_often(path: str, data: bytes) -> bytes:
+    if next(COUNT) % 2 == 0:
+        raise ConnectionResetError("reset by peer")
+    return data
+
+
+def damaged(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
+def read_all(stream: Stream) -> None:
+    for step in range(0, 4000, 50):
+        stream.batch(step)
+
+
+def test_reads_that_fail_now_and_then_are_tried_again(
+    tokens: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Faulty.fault = staticmethod(fail_often)
+    with caplog.at_level(logging.WARNING):
+        there = open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
+        assert same_batches(there, open_stream(config(tokens, tmp_path), 0))
+    assert "ConnectionResetError: reset by peer; trying again" in caplog.text
+
+
+def test_a_store_that_goes_on_failing_is_named(tokens: Path, tmp_path: Path) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path, IMPATIENT), 0)
+
+    def fail(path: str, data: bytes) -> bytes:
+        raise ConnectionResetError("reset by peer")
+
+    Faulty.fault = staticmethod(fail)
+    with pytest.raises(RemoteError, match=r"faulty://.*tokens-0000\d.*tried 3 times \(last: ConnectionResetError"):
+        read_all(stream)
+
+
+def test_a_store_that_does_not_answer_is_named_in_time(tokens: Path, tmp_path: Path) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path, {"timeout_seconds": 0.2, "tries": 2}), 0)
+    never = threading.Event()
+
+    def hang(path: str, data: bytes) -> bytes:
+        never.wait(20)
+        return data
+
+    Faulty.fault = staticmethod(hang)
+    started = time.monotonic()
+    with pytest.raises(RemoteError, match=r"tried 2 times \(last: TimeoutError: no answer in 0.2 s"):
+        read_all(stream)
+    assert time.monotonic() - started < 10
+    never.set()
+
+
+def test_no_permission_is_said_at_once(tokens: Path, tmp_path: Path) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path), 0)
+
+    def refuse(path: str, data: bytes) -> bytes:
+        raise PermissionError("Forbidden")
+
+    Faulty.fault = staticmethod(refuse)
+    with pytest.raises(InputError, match=r"tokens-0000\d.*PermissionError: Forbidden"):
+        stream.batch(0)
+
+
+def test_bytes_that_were_damaged_on_the_way_are_fetched_again(tokens: Path, tmp_path: Path) -> None:
+    there = open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
+    seen: set[str] = set()
+
+    def damage_once(path: str, data: bytes) -> bytes:
+        if path in seen:
+            return data
+        seen.add(path)
+        return damaged(data) if len(data) > 100_000 else data
+
+    Faulty.fault = staticmethod(damage_once)
+    assert same_batches(there, open_stream(config(tokens, tmp_path), 0))
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (damaged, "are not what the manifest's sha256 says"),
+        (lambda data: data[:-1], "it ends before byte"),
+        (lambda data: b"", "it ends before byte"),
+    ],
+)
+def test_wrong_bytes_are_named(tokens: Path, tmp_path: Path, harm: Callable[[bytes], bytes], words: str) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path), 0)
+    Faulty.fault = staticmethod(lambda path, data: harm(data) if "tokens-00001" in path and len(data) > 99999 else data)
+    with pytest.raises(IntegrityError, match=rf"faulty://.*tokens-00001.*{words}"):
+        read_all(stream)
+
+
+def test_a_footer_of_another_file_is_named(tokens: Path, tmp_path: Path) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path), 0)
+    other = min(tokens.parent.glob("*.parquet")).read_bytes()
+    Faulty.fault = staticmethod(
+        lambda path, data: other[-len(data) :] if "tokens-00001" in path and len(data) < 99999 else data
+    )
+    with pytest.raises(IntegrityError, match=r"tokens-00001.*footer|tokens-00001.*no end of a Parquet"):
+        read_all(stream)
+    Faulty.fault = staticmethod(lambda path, data: data)
+    read_all(open_stream(config(faulty(tokens), tmp_path), 0))  # what was wrong was not kept, or is found to be wrong
+
+
+def test_a_part_that_is_gone_is_named(tokens: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(tokens.parents[3], store)
+    place = store / tokens.relative_to(tokens.parents[3])
+    stream = open_stream(config(faulty(place), tmp_path / "cache"), 0)
+    (place.parent / "tokens-00001.parquet").unlink()
+    with pytest.raises(IntegrityError, match=r"tokens-00001.parquet: it is gone"):
+        read_all(stream)
+
+
+# ------------------------------------------------------------------------------------------------------------- cache
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(tokens: Path, tmp_path: Path) -> None:
+    read_all(open_stream(config(faulty(tokens), tmp_path), 0))
+    Faulty.reads.clear()
+    read_all(open_stream(config(faulty(tokens), tmp_path), 0))
+    assert not Faulty.reads
+
+
+def test_a_damaged_chunk_of_the_cache_is_fetched_anew(tokens: Path, tmp_path: Path) -> None:
+    here = open_stream(config(tokens, tmp_path), 0)
+    read_all(open_stream(config(faulty(tokens), tmp_path / "cache"), 0))
+    for number, path in enumerate(chunks(tmp_path / "cache")):
+        path.write_bytes([b"", path.read_bytes()[:-9], damaged(path.read_bytes())][number % 3])
+    assert same_batches(open_stream(config(faulty(tokens), tmp_path / "cache"), 0), here)
+
+
+def test_the_cache_stays_within_its_limit_and_leaves_other_files_alone(tokens: Path, tmp_path: Path) -> None:
+    own = [tmp_path / name for name in ("thesis.tex", "chunks/notes.txt", "chunks/ab/photo.chunk", "chunks/z.chunk")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    size = max(group.length for group in _groups(tokens))
+    limit = 2.5 * size / (1 << 30)
+    stream = open_stream(config(faulty(tokens), tmp_path, {"cache_gibibytes": limit, "ahead_mebibytes": 0}), 0)
+    for step in range(0, 20_000, 100):
+        stream.batch(step)
+        assert sum(path.stat().st_size for path in chunks(tmp_path) if path not in own) <= 2.5 * size
+    assert all(path.read_text() == "mine" for path in own)
+
+
+def _groups(tokens: Path) -> list[Any]:
+    from headrace.pipeline.schema import Manifest
+
+    manifest = Manifest.load(tokens)
+    return [group for part in manifest.parts for group in part.files["tokens"].row_groups]
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 1000)
+    names = [f"{number:064x}" for number in range(4)]
+    for name in names[:3]:
+        cache.put(name, bytes(300))
+        time.sleep(0.01)
+    assert cache.get(names[0]) is not None
+    cache.put(names[3], bytes(300))
+    assert [cache.get(name) is not None for name in names] == [True, False, True, True]
+
+
+def test_what_is_larger_than_the_cache_is_not_kept(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 1000)
+    cache.put("0" * 64, bytes(1001))
+    assert cache.get("0" * 64) is None
+    assert not list(tmp_path.rglob("*chunk*")) or not chunks(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 1000)
+    old, new = (tmp_path / "chunks" / "00" / f".{'0' * 64}.chunk-{digit * 16}" for digit in "12")
+    old.parent.mkdir(parents=True)
+    old.write_bytes(bytes(9))
+    new.write_bytes(bytes(9))
+    os.utime(old, (0, 0))
+    cache.put("0" * 64, bytes(10))
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_full_disk_is_no_end(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert same_batches(there, open_stream(config(tokens, tmp_path), 0))
+    assert not chunks(tmp_path / "cache")
+
+
+def test_two_processes_share_a_cache_that_is_too_small(tokens: Path, tmp_path: Path) -> None:
+    code = """
+import json, sys
+from headrace.trainer.stream import open_stream
+from headrace.trainer.stream_config import DataConfig, RemoteSection
+from headrace.trainer.trace import trace
+from tests.commands import build_words, headrace, small_crawl
+stream = open_stream(DataConfig.model_validate_json(sys.argv[1]), 0)
+print(sum(int(stream.batch(step).tokens.sum()) for step in range(int(sys.argv[2]), 4000, 100)))
+"""
+    limit = 2.5 * max(group.length for group in _groups(tokens)) / (1 << 30)
+    data = config(f"file://{tokens}", tmp_path / "cache", {"cache_gibibytes": limit}).model_dump_json()
+    command = [sys.executable, "-c", code, data]
+    started = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(2)]
+    found = [int(process.communicate(timeout=120)[0]) for process in started]
+    here = open_stream(config(tokens, tmp_path), 0)
+    assert found == [sum(int(here.batch(s).tokens.sum()) for s in range(k, 4000, 100)) for k in range(2)]
+
+
+# ----------------------------------------------------------------------------------------------------- fetching ahead
+
+
+def test_windows_are_fetched_before_they_are_needed(tokens: Path, tmp_path: Path) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path), 0)
+    stream.batch(0)
+    groups = {group.sha256 for group in _groups(tokens)}
+    deadline = time.monotonic() + 10
+    while len({path.stem for path in chunks(tmp_path)} & groups) < len(groups) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert {path.stem for path in chunks(tmp_path)} >= groups
+
+
+def test_no_more_is_fetched_ahead_than_allowed(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40
+    (tmp_path / "file").write_bytes(data)
+    remote = RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1))
+    ranges = [Range(remote, "file", 100 * n, 100 * n + 100, f"{n:064x}") for n in range(100)]
+    reader = RangeReader(ChunkCache(tmp_path / "cache", 1 << 20), 1000)
+    reader.expect(ranges)
+    assert bytes(reader.get(ranges[50])) == data[5000:5100]
+    time.sleep(0.2)
+    assert {path.stem for path in chunks(tmp_path / "cache")} == {one.name for one in [*ranges[:10], ranges[50]]}
+
+
+def test_an_error_ahead_is_raised_where_the_range_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    remote = RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1))
+    gone = Range(remote, "other", 0, 50, "1" * 64)
+    there = Range(remote, "file", 0, 50, "2" * 64)
+    reader = RangeReader(ChunkCache(tmp_path / "cache", 1 << 20), 1000)
+    reader.expect([gone, there])
+    assert bytes(reader.get(there)) == bytes(50)
+    with pytest.raises(IntegrityError, match="other: it is gone"):
+        reader.get(gone)
+
+
+def test_within_gives_answers_and_errors_and_ends() -> None:
+    assert within(1.0, lambda: 3) == 3
+    with pytest.raises(ZeroDivisionError):
+        within(1.0, lambda: 1 // 0)
+    with pytest.raises(TimeoutError, match=r"no answer in 0.05 s"):
+        within(0.05, lambda: time.sleep(0.5))
+
+
+def test_a_state_of_here_goes_on_there(tokens: Path, tmp_path: Path) -> None:
+    here = Batches(config(tokens, tmp_path), 5)
+    first = list(itertools.islice(here, 7))
+    there = Batches(config(faulty(tokens), tmp_path / "cache"), 5).load_state_dict(here.state_dict())
+    follows = next(iter(there))
+    assert follows.step == first[-1].step + 1
+    assert np.array_equal(follows.tokens, here.stream.batch(follows.step).tokens)
