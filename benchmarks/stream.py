@@ -92,7 +92,7 @@ def local(options: Namespace, folder: Path) -> list[dict[str, Any]]:
     lengths = made_lengths(options.tokens, 0)
     whole = make_tokens(store, lengths, 0)
     quarters = [make_tokens(store, part, 1 + k) for k, part in enumerate(np.array_split(lengths, 4))]
-    _as_arrays(whole, folder)
+    as_arrays(whole, folder)
     names = [name for name in PEERS if options.peers]
     for name in names:
         _peer(options.peers, name, "prepare", folder)
@@ -108,7 +108,7 @@ def local(options: Namespace, folder: Path) -> list[dict[str, Any]]:
     return [_row(name, rounds, required.get(name)) for name, rounds in pairs.items()]
 
 
-def _as_arrays(manifest: Path, folder: Path) -> None:
+def as_arrays(manifest: Path, folder: Path) -> None:
     """Write the tokens of an artifact as the arrays that peers are given."""
     table = pq.read_table(sorted(manifest.parent.glob("*.parquet")), columns=["tokens", "num_tokens"])
     np.save(folder / "lengths.npy", table.column("num_tokens").to_numpy())
@@ -226,7 +226,11 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     with TemporaryDirectory(ignore_cleanup_errors=True) as name:
         rows = {"local": local, "open": opening, "codecs": codecs}[options.part](options, Path(name))
-    if options.json:
+    print_rows(rows, as_json=options.json)
+
+
+def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps(rows))
         return
     print(f"{'':52}{'ours':>10}{'peer':>10}{'ratio':>9}{'spread':>9}{'required':>10}  unit")

@@ -105,6 +105,24 @@ def memmap_batches(folder: Path) -> Iterator[Any]:
         yield tokens[starts[:, None] + places]
 
 
+def mosaicml_cold(folder: Path, number: int) -> None:
+    """Read an epoch from an S3 server into an empty folder; print seconds to the first batch, to the end, and steps."""
+    from streaming import StreamingDataset
+    from torch.utils.data import DataLoader
+
+    def together(items: list[Any]) -> Any:
+        return np.stack([np.frombuffer(item["tokens"], np.uint16) for item in items])
+
+    start, first, steps = time.perf_counter(), 0.0, 0
+    local = str(folder / f"mds-{number}")
+    data = StreamingDataset(remote="s3://bench/mds", local=local, shuffle=True, batch_size=ROWS)
+    for _ in DataLoader(data, batch_size=ROWS, num_workers=0, collate_fn=together):
+        steps += 1
+        first = first or time.perf_counter() - start
+    print(json.dumps([first, time.perf_counter() - start, steps]), flush=True)
+    os._exit(0)
+
+
 PEERS = {
     "litdata": (litdata_prepare, litdata_batches),
     "mosaicml-streaming": (mosaicml_prepare, mosaicml_batches),
@@ -114,6 +132,9 @@ PEERS = {
 
 
 def main(name: str, act: str, folder: Path, number: int = 0) -> None:
+    if act == "cold":
+        mosaicml_cold(folder, number)
+        return
     prepare, batches = PEERS[name]
     if act == "prepare":
         prepare(folder)

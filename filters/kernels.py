@@ -24,6 +24,32 @@ class _FolderCache(FunctionCache):
         place = self._cache_path, self._impl.filename_base
         self._cache_file = IndexDataCacheFile(*place, stamp)  # type: ignore[no-untyped-call]
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Look for a compiled function on disk."""
+        _load_arrays_without_blas()
+        return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
+
+@cache
+def _load_arrays_without_blas() -> None:
+    """Keep numba from importing SciPy's linear algebra, 0.4 s and tens of MB, to learn whether there is any.
+
+    It does so once, when functions on arrays are loaded; other people's kernels still find it when they need it.
+    """
+    from importlib.util import find_spec
+
+    from numba.np import linalg
+
+    def absent() -> None:
+        raise ImportError
+
+    ensure_blas, linalg.ensure_blas = linalg.ensure_blas, absent
+    try:
+        from numba.np import arraymath
+    finally:
+        linalg.ensure_blas = ensure_blas
+    arraymath._HAVE_BLAS = find_spec("scipy") is not None
+
 
 @cache
 def _folder_digest(folder: Path) -> str:

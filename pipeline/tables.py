@@ -211,9 +211,31 @@ def _one_batch(table: pa.Table) -> pa.RecordBatch:
     return batch
 
 
+def as_numbers(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return a column of integers without nulls as an array, not by way of pandas, which pyarrow imports for it."""
+    if column.null_count:
+        raise ValueError("a column with nulls has no numbers for them")
+    dtype = np.dtype(str(column.type))
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    arrays = [np.frombuffer(one.buffers()[1], dtype)[one.offset : one.offset + len(one)] for one in chunks if len(one)]
+    return arrays[0] if len(arrays) == 1 else np.concatenate([np.zeros(0, dtype), *arrays])
+
+
 def read_columns(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return whole columns of a table; for those that fit in memory (ids, numbers), not for text."""
-    return pq.read_table(opened(path), columns=columns, page_checksum_verification=True, use_threads=False)
+    source: Any = opened(path)
+    metadata = pq.read_metadata(source)
+    if source is not path and columns is not None:
+        source = source.pieces(_ranges(metadata, columns))
+    with pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True) as file:
+        return file.read(columns, use_threads=False)
+
+
+def _ranges(metadata: pq.FileMetaData, columns: Collection[str]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of bytes that columns of a file take."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        chunks = map(group.column, range(group.num_columns))
+        yield from (column_range(chunk) for chunk in chunks if chunk.path_in_schema.partition(".")[0] in columns)
 
 
 def same_rows(expected: Sequence[str], found: Sequence[str], path: Path) -> None:

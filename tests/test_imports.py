@@ -44,8 +44,8 @@ TRAINER_TAKES = {
     "vocabulary",
     "work",
 }
-"""Of the pipeline, the trainer takes manifests, store (here or elsewhere), schema and engines; never readers, extraction or filters (of
-those it takes how kernels are compiled)."""
+"""Of the pipeline, the trainer takes manifests, stores here or elsewhere, schema and engines; never readers, extraction
+or filters (of those it takes how kernels are compiled)."""
 
 COMPILER = "headrace.filters.kernels"
 REGISTRIES = ("filters/signals", "pipeline/readers", "pipeline/extractors", "trainer/objectives")

@@ -257,13 +257,17 @@ def test_a_run_file_keeps_urls_and_finds_the_cache_beside_it(tmp_path: Path) -> 
 # ------------------------------------------------------------------------------------------------------------ faults
 
 
-COUNT = itertools.count()
+def fails_once() -> Callable[[str, bytes], bytes]:
+    """Return what fails when something is read for the first time."""
+    seen: set[tuple[str, int]] = set()
 
+    def fail(path: str, data: bytes) -> bytes:
+        if (path, len(data)) not in seen:
+            seen.add((path, len(data)))
+            raise ConnectionResetError("reset by peer")
+        return data
 
-def fail_often(path: str, data: bytes) -> bytes:
-    if next(COUNT) % 2 == 0:
-        raise ConnectionResetError("reset by peer")
-    return data
+    return fail
 
 
 def damaged(data: bytes) -> bytes:
@@ -278,7 +282,7 @@ def read_all(stream: Stream) -> None:
 def test_reads_that_fail_now_and_then_are_tried_again(
     tokens: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Faulty.fault = staticmethod(fail_often)
+    Faulty.fault = staticmethod(fails_once())
     with caplog.at_level(logging.WARNING):
         there = open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
         assert same_batches(there, open_stream(config(tokens, tmp_path), 0))

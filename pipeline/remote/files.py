@@ -1,15 +1,20 @@
 """Files of which ranges can be read: those that a mirror does not have, and those put together of pieces."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 
 from headrace.pipeline.errors import InputError, IntegrityError
 from headrace.pipeline.remote.folder import RemoteFolder
 from headrace.pipeline.schema import Signed
 
 RECORD = "mirror.json"
+
+_GAP = 1 << 18
+"""Bytes between two ranges that are rather fetched than asked for apart."""
+_AT_ONCE = 8
 
 
 class MirrorRecord(Signed):
@@ -19,7 +24,7 @@ class MirrorRecord(Signed):
     url: str
 
 
-def opened(path: Path) -> Path | BinaryIO:
+def opened(path: Path) -> "Path | RangesFile":
     """Return what a table is read from: its path, or in a mirror that does not have it the file at its URL."""
     if path.exists():
         return path
@@ -31,7 +36,7 @@ def opened(path: Path) -> Path | BinaryIO:
     size = remote.size(relative)
     if size is None:
         raise InputError(f"{remote.at(relative)}: it is gone; its manifest names it")
-    return cast(BinaryIO, RangesFile(remote, relative, size))
+    return RangesFile(remote, relative, size)
 
 
 class SeekableFile(io.RawIOBase):
@@ -76,6 +81,18 @@ class RangesFile(SeekableFile):
     def __init__(self, remote: RemoteFolder, relative: str, size: int) -> None:
         super().__init__(size)
         self._remote, self._relative = remote, relative
+
+    def pieces(self, ranges: Iterable[tuple[int, int]]) -> "PiecesFile":
+        """Fetch ranges side by side; return a file that has only these, ranges that lie close together as one."""
+        joined: list[list[int]] = []
+        for start, end in sorted(ranges):
+            if joined and start <= joined[-1][1] + _GAP:
+                joined[-1][1] = max(end, joined[-1][1])
+            else:
+                joined.append([start, end])
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(lambda one: (one[0], memoryview(self.range(*one))), joined))
+        return PiecesFile(self._size, found, self._remote.at(self._relative))
 
     def range(self, start: int, end: int) -> bytes:
         """Fetch a range."""

@@ -58,8 +58,18 @@ class RangeReader:
             RemoteError: it cannot be read.
         """
         with self._lock:
-            coming = self._coming.pop(wanted.name, None)
-        found = coming.result() if coming is not None and not coming.cancel() else None
+            coming = self._coming.get(wanted.name)
+            mine = coming is None or coming.cancel()  # what nobody has begun is done here
+            if coming is None or mine:
+                coming = self._coming[wanted.name] = Future()
+        if mine:
+            _do(coming, self._fetch, wanted)
+        try:
+            found = coming.result()
+        finally:
+            with self._lock:
+                if self._coming.get(wanted.name) is coming:
+                    del self._coming[wanted.name]
         return self._fetch(wanted) if found is None else found
 
     def expect(self, ranges: Iterable[Range]) -> None:
@@ -121,6 +131,15 @@ class RangeReader:
         return data
 
 
+def _do(future: Future[Data | None], act: Callable[[Range], Data | None], on: Range) -> None:
+    """Do something, unless it was cancelled; its result or error is the future's."""
+    if future.set_running_or_notify_cancel():
+        try:
+            future.set_result(act(on))
+        except Exception as error:
+            future.set_exception(error)
+
+
 class _Workers:
     """Threads that do what is submitted, and do not keep Python from ending."""
 
@@ -141,9 +160,4 @@ class _Workers:
 
     def _run(self) -> None:
         while True:
-            future, act, on = self._waiting.get()
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(act(on))
-                except Exception as error:
-                    future.set_exception(error)
+            _do(*self._waiting.get())

@@ -24,7 +24,7 @@ from headrace.pipeline.serving import WINDOW_DOCUMENTS, WINDOW_POSITIONS, Repeti
 from headrace.pipeline.split import heldout_column
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_batches, read_columns, write_table
+from headrace.pipeline.tables import as_numbers, read_batches, read_columns, write_table
 from headrace.pipeline.vocabulary import Vocabulary
 
 SPLITS = ("train", "heldout")
@@ -139,11 +139,11 @@ class _Part:
         cls, path: Path, heldout: int, repetition: Repetition | None, prefixes: NDArray[np.int64] | None
     ) -> "_Part":
         more = [repetition.column] if repetition else []
-        table = read_columns(path, list(dict.fromkeys(["num_tokens", "num_bytes", "cluster", *more])))
+        table = read_columns(path, list(dict.fromkeys(["num_tokens", "num_bytes", "split_key", "cluster", *more])))
         return cls(
-            table.column("num_tokens").to_numpy() + 1,
-            table.column("num_bytes").to_numpy(),
-            _heldout(path, heldout),
+            as_numbers(table.column("num_tokens")) + 1,
+            as_numbers(table.column("num_bytes")),
+            heldout_column(table.column("split_key"), heldout),
             table.column("cluster"),
             repetition.times(table.column(repetition.column)) if repetition else None,
             prefixes,
@@ -163,17 +163,13 @@ class _Part:
         return found & ~self.heldout
 
 
-def _heldout(path: Path, heldout: int) -> NDArray[np.bool_]:
-    masks = [heldout_column(batch.column("split_key"), heldout) for batch in read_batches(path, ["split_key"])]
-    return np.concatenate([np.zeros(0, dtype=bool), *masks])
-
-
 def _heldout_clusters(path: Path, heldout: int) -> set[str]:
     """Return the clusters that held-out documents of one part are in."""
     if not heldout:
         return set()
-    clusters = read_columns(path, ["cluster"]).column("cluster")
-    return set(clusters.filter(pa.array(_heldout(path, heldout))).drop_null().to_pylist())
+    table = read_columns(path, ["split_key", "cluster"])
+    chosen = pa.array(heldout_column(table.column("split_key"), heldout))
+    return set(table.column("cluster").filter(chosen).drop_null().to_pylist())
 
 
 def _named(number: int, path: Path, near: NDArray[np.bool_]) -> list[Row]:

@@ -24,7 +24,7 @@ from headrace.pipeline.schema import Manifest
 from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.split import heldout_column
 from headrace.pipeline.store import Store
-from headrace.pipeline.tables import read_columns
+from headrace.pipeline.tables import as_numbers, read_columns
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
 from headrace.trainer.streaming.parts import LocalParts, Parts, RemoteParts
 from headrace.trainer.streaming.splicing import spliced
@@ -159,7 +159,7 @@ class TokenTable:
         names = ["part", "first_document", "num_documents", *_KEYS]
         table = read_columns(self._file(self._index.table), ["split", *names])
         mine = np.array(table.column("split").to_pylist(), dtype=object) == self._split
-        columns = {name: table.column(name).to_numpy() for name in names}
+        columns = {name: as_numbers(table.column(name)) for name in names}
         chosen = mine & (columns["num_rows"] > 0)
         return {name: column[chosen] for name, column in columns.items()}
 
@@ -189,7 +189,7 @@ class TokenTable:
     @cached_property
     def _left_out(self) -> dict[int, Int64s]:
         table = read_columns(self._file("left_out"), ["part", "row"])
-        parts, rows = (table.column(name).to_numpy() for name in ("part", "row"))
+        parts, rows = (as_numbers(table.column(name)) for name in ("part", "row"))
         return {int(part): rows[parts == part] for part in np.unique(parts)}
 
     def _file(self, table: str) -> Path:
@@ -209,7 +209,7 @@ class TokenTable:
         times = self._repetition.times(table.column(self._repetition.column)) if self._repetition else None
         documents = served(chosen, times)
         prefixes = self._prefix.make(table, self._vocabulary) if self._prefix else None
-        num_tokens = table.column("num_tokens").to_numpy()
+        num_tokens = as_numbers(table.column("num_tokens"))
         num_tokens = (num_tokens if prefixes is None else num_tokens + prefixes.lengths)[documents]
         packed = pack(self._packing, num_tokens + 1, self._sequence_length)
         if packed.num_rows != self._places["num_rows"][number]:
