@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 from benchmarks.made_tokens import make_tokens
 from headrace.pipeline.errors import HeadraceError, IntegrityError
 from headrace.pipeline.store import Store
+from headrace.trainer.batch import IGNORE
 from headrace.trainer.iterate import Batches
-from headrace.trainer.stream import open_stream
+from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.mending import Quarantined
 
 
 @pytest.fixture
@@ -89,6 +92,124 @@ def _works(stream: object, step: int) -> bool:
     return True
 
 
+# ------------------------------------------------------------------------------------------------------- replacement
+
+
+def damaged_windows(stream: Stream, path: Path) -> set[int]:
+    """Return the windows of a part, by number."""
+    table = stream.tables[0]
+    return {n for n in range(len(table)) if table._files[int(table._places["part"][n])].name == path.name}
+
+
+def served(stream: Stream, steps: int) -> Counter[str]:
+    return Counter(piece.doc_id for step in range(steps) for _, pieces in stream.pieces(step) for piece in pieces)
+
+
+@pytest.mark.parametrize("packing", ["concat", "best_fit", "pad"])
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_damaged_windows_are_replaced_on_request(tokens: Path, harm: str, packing: str) -> None:
+    whole = open_stream(config(tokens, packing=packing), 0)
+    epoch = whole.sources[0].num_rows // 8
+    sound = [whole.batch(step) for step in range(epoch)]
+    rows = [whole.samples.find(8 * step, 8) for step in range(epoch)]
+    path = part(tokens)
+    lost = damaged_windows(whole, path)
+    change_a_byte(path) if harm == "changed" else path.unlink()
+    with pytest.raises(IntegrityError):
+        [open_stream(config(tokens, packing=packing), 0).batch(step) for step in range(epoch)]
+    mended = open_stream(config(tokens, packing=packing, damaged="replace"), 0)
+    replaced = 0
+    for step, located in enumerate(rows):
+        batch = mended.batch(step)
+        for row, slot in enumerate(located.slots):
+            if located.windows[slot][1] in lost:
+                replaced += 1
+                assert (batch.targets[row] != IGNORE).any()
+            else:
+                assert np.array_equal(batch.tokens[row], sound[step].tokens[row])
+    assert replaced
+    assert {entry.window for entry in mended.quarantined} == lost
+    assert path.name in mended.quarantined[0].why
+    ids = set(served(mended, epoch))
+    assert ids == served_ids(whole, lost)
+
+
+def served_ids(stream: Stream, but: set[int]) -> set[str]:
+    """Return the documents of all windows but some, from what is in memory."""
+    table = stream.tables[0]
+    return {
+        table.read(number).doc_id(k)
+        for number in range(len(table))
+        if number not in but
+        for k in range(len(table.layout(number).documents))
+    }
+
+
+def test_what_replaces_does_not_depend_on_the_world_or_the_way_there(tokens: Path) -> None:
+    change_a_byte(part(tokens))
+    data = config(tokens, damaged="replace")
+    whole = open_stream(data, 0)
+    batches = [whole.batch(step) for step in range(60)]
+    for world in (2, 4):
+        ranks = [open_stream(data, 0) for _ in range(world)]
+        for step in reversed(range(60)):
+            shares = [stream.batch(step, rank, world).tokens for rank, stream in enumerate(ranks)]
+            assert np.array_equal(np.concatenate(shares), batches[step].tokens)
+
+
+def test_a_run_goes_on_with_what_it_replaced_though_it_was_restored(tokens: Path) -> None:
+    path = part(tokens)
+    data = path.read_bytes()
+    change_a_byte(path)
+    first = Batches(config(tokens, damaged="replace"), 3)
+    served_then = [batch.tokens.copy() for batch, _ in zip(first, range(80), strict=False)]
+    state = json.loads(json.dumps([first.state_dict(), first.quarantined]))
+    path.unlink()
+    path.write_bytes(data)
+    again = Batches(config(tokens), 3).load_state_dict(state[0], (), state[1])
+    assert again.quarantined == first.quarantined
+    assert all(np.array_equal(again.stream.batch(step).tokens, served_then[step]) for step in range(80))
+    restored = open_stream(config(tokens), 3)
+    assert not all(np.array_equal(restored.batch(step).tokens, served_then[step]) for step in range(80))
+
+
+def test_a_mixture_keeps_its_shares_where_something_is_replaced(tokens: Path, tmp_path: Path) -> None:
+    other = make_tokens(Store.open(tmp_path / "other"), np.full(300, 20), 1, vocabulary=600)
+    corpora = [{"tokens": str(tokens), "weight": 3}, {"tokens": str(other), "weight": 1}]
+    change_a_byte(part(tokens))
+    stream = open_stream(config(tokens, corpora=corpora, damaged="replace"), 0)
+    counts = np.zeros(2)
+    for step in range(400):
+        batch = stream.batch(step)
+        np.add.at(counts, batch.sources, (batch.targets != IGNORE).sum(axis=1))
+    assert stream.quarantined
+    assert abs(counts[0] / counts.sum() - 0.75) < 0.02
+    again = open_stream(config(tokens, corpora=corpora, damaged="replace"), 0)
+    again.mend(stream.quarantined)
+    assert np.array_equal(again.batch(399).tokens, stream.batch(399).tokens)
+
+
+def test_nothing_is_left_to_replace_with(tokens: Path) -> None:
+    stream = open_stream(config(tokens, damaged="replace"), 0)
+    for path in tokens.parent.glob("*.parquet"):
+        path.unlink()
+    with pytest.raises(IntegrityError, match="all of its windows are damaged"):
+        stream.batch(0)
+
+
+def test_exposure_finds_what_stood_in(tokens: Path) -> None:
+    from headrace.trainer.exposure import exposure_of
+
+    change_a_byte(part(tokens))
+    stream = open_stream(config(tokens, damaged="replace"), 0)
+    epoch = stream.sources[0].num_rows // 8
+    pieces = [(step, row, p) for step in range(epoch) for row, (_, ps) in enumerate(stream.pieces(step)) for p in ps]
+    often = Counter(piece.doc_id for _, _, piece in pieces).most_common(1)[0][0]
+    expected = sorted((step, row, p.start, p.length) for step, row, p in pieces if p.doc_id == often)
+    found = exposure_of(stream, [often], epoch)
+    assert [(one.step, one.row, one.start, one.length) for one in found] == expected
+
+
 LOOP = """
 import json, os, signal, sys
 from torch.utils.data import DataLoader
@@ -108,7 +229,12 @@ def test_a_killed_worker_ends_the_loop_and_leaves_nothing(tokens: Path) -> None:
     command = [sys.executable, "-c", LOOP, config(tokens).model_dump_json()]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode not in (0, None), ran.stderr
-    told = ("is killed by signal: Killed", "exited unexpectedly", "Connection reset by peer")  # as torch comes to know
+    told = (
+        "is killed by signal: Killed",
+        "exited unexpectedly",
+        "Connection reset by peer",
+        "EOFError",
+    )  # as torch comes to know
     assert any(words in ran.stderr for words in told), ran.stderr
     assert time.monotonic() - started < 30
     assert set(Path("/dev/shm").iterdir()) <= before
@@ -119,6 +245,7 @@ import hashlib, json, sys
 from pathlib import Path
 from headrace.trainer.iterate import Batches
 from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.mending import Quarantined
 data, folder, rank, world, steps = json.loads(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:])
 source = Batches(DataConfig.model_validate(data), 5, rank, world)
 state = folder / "state.json"
@@ -178,3 +305,57 @@ def test_batches_are_numpy_without_torch(tokens: Path) -> None:
     )
     assert ran.stdout.strip() == "(8, 32)"
     assert next(iter(Batches(config(tokens)))).tokens.shape == (8, 32)
+
+
+def test_the_record_of_a_run_names_what_was_replaced(tokens: Path, tmp_path: Path) -> None:
+    """The checkpoint has it, so that the run goes on and is traced as it was, though the part was restored."""
+    from headrace.trainer.relocate import open_recorded
+    from headrace.trainer.run_config import RunFile
+    from headrace.trainer.run_record import read_history, read_run
+    from headrace.trainer.train import train
+
+    path = part(tokens)
+    data = path.read_bytes()
+    change_a_byte(path)
+    sections = {
+        "run": {"name": "mended", "steps": 60, "device": "cpu"},
+        "model": {"num_layers": 1, "num_heads": 1, "width": 8},
+        "checkpoint": {"every": 30},
+    }
+    run = RunFile.model_validate(sections | {"data": config(tokens, damaged="replace").model_dump()}, strict=False)
+    report = train(run, open_stream(run.data, 0), tmp_path / "run")
+    assert report.step == 60
+    history = read_history(tmp_path / "run")
+    assert [entry.window for entry in history.quarantined] == [1]
+    assert path.name in history.quarantined[0].why
+    pieces = open_stream(run.data, 0).pieces(59)
+    path.unlink()
+    path.write_bytes(data)
+    assert open_recorded(read_run(tmp_path / "run"), history=history).pieces(59) == pieces
+
+
+def test_ranks_tell_each_other_what_they_replace(tokens: Path) -> None:
+    from types import SimpleNamespace
+
+    from headrace.trainer.session import Session
+
+    streams = [open_stream(config(tokens), 0) for _ in range(2)]
+    streams[0].mend([Quarantined(3, 0, 1, "cut short")])
+    streams[1].mend([Quarantined(5, 0, 2, "gone"), Quarantined(7, 0, 0, "gone")])
+    asked: list[list[list[float]]] = [[], []]
+
+    def tell(rank: int, others: list[list[float]]) -> None:
+        def total(values: list[float]) -> list[float]:
+            asked[rank].append(list(values))
+            number = len(asked[rank]) - 1
+            return [a + b for a, b in zip(values, others[number], strict=True)]
+
+        world = SimpleNamespace(rank=rank, size=2, sum=total)
+        Session._share_quarantine(SimpleNamespace(source=streams[rank], world=world))  # type: ignore[arg-type]
+
+    tell(0, [[0.0, 6.0], [0.0] * 3 + [5.0, 0.0, 2.0, 7.0, 0.0, 0.0]])
+    tell(1, [[3.0, 0.0], [3.0, 0.0, 1.0] + [0.0] * 6])
+    assert asked[0] == [[3.0, 0.0], [3.0, 0.0, 1.0] + [0.0] * 6]
+    assert asked[1] == [[0.0, 6.0], [0.0] * 3 + [5.0, 0.0, 2.0, 7.0, 0.0, 0.0]]
+    places = [[entry[:3] for entry in stream.quarantined] for stream in streams]
+    assert places[0] == places[1] == [(3, 0, 1), (5, 0, 2), (7, 0, 0)]

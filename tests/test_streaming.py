@@ -25,7 +25,7 @@ from headrace.trainer.dataset import Stream as Dataset
 from headrace.trainer.iterate import Batches
 from headrace.trainer.relocate import open_recorded
 from headrace.trainer.run_config import parse_run
-from headrace.trainer.run_record import read_run, read_schedule
+from headrace.trainer.run_record import read_history, read_run
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.fair import Change, Clock, FairOrder, prices_of
@@ -547,7 +547,7 @@ def test_a_controller_s_changes_are_in_checkpoints(tokens: list[str], tmp_path: 
         return changes.get(record["step"])
 
     whole = train(run, open_stream(run.data, 3), tmp_path / "whole", controller=controller)
-    assert [list(entry) for entry in read_schedule(tmp_path / "whole")] == [[2, (0, 0, 1)], [6, (1, 2, 0)]]
+    assert [list(entry) for entry in read_history(tmp_path / "whole").schedule] == [[2, (0, 0, 1)], [6, (1, 2, 0)]]
 
     def stop(record: Mapping[str, Any]) -> None:
         if record["step"] == 6:
@@ -558,6 +558,6 @@ def test_a_controller_s_changes_are_in_checkpoints(tokens: list[str], tmp_path: 
     resumed = train(run, open_stream(run.data, 3), tmp_path / "stopped", resume=True, controller=controller)
     assert resumed.resumed_from == 4
     assert resumed.weights == whole.weights
-    stream = open_recorded(read_run(tmp_path / "whole"), log=read_schedule(tmp_path / "whole"))
+    stream = open_recorded(read_run(tmp_path / "whole"), history=read_history(tmp_path / "whole"))
     assert {int(source) for step in range(2, 6) for source in stream.batch(step).sources} == {2}
     assert 2 not in {int(source) for step in range(6, 9) for source in stream.batch(step).sources}

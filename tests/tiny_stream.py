@@ -39,6 +39,13 @@ class TinyStream:
     def replay(self, log: Sequence[Reweighted]) -> None:
         assert not log
 
+    @property
+    def quarantined(self) -> tuple[()]:
+        return ()
+
+    def mend(self, quarantined: object) -> None:
+        """Nothing is damaged here."""
+
     def contents(self) -> tuple[str, ...]:
         return ()
 

@@ -5,7 +5,7 @@ so a model needs no other sign of the border. A source keeps no cursor: asked tw
 and the rows of all ranks together are the rows of the one batch, in an order that the number of ranks fixes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -125,6 +125,15 @@ class BatchSource(Protocol):
 
     def replay(self, log: Sequence[Reweighted]) -> None:
         """Take this log for one's own."""
+        ...
+
+    @property
+    def quarantined(self) -> Sequence[tuple[int, int, int, str]]:
+        """Step, corpus, window and reason, for each window that is replaced because it is damaged."""
+        ...
+
+    def mend(self, quarantined: Iterable[Any]) -> None:
+        """Replace these windows too."""
         ...
 
     def contents(self) -> tuple[str, ...]:

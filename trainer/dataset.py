@@ -37,9 +37,9 @@ class Stream(Batches, IterableDataset[dict[str, Tensor]]):
         worker = get_worker_info()
         return super().state_dict() | ({} if worker is None else {"worker": [worker.id, worker.num_workers]})
 
-    def load_state_dict(self, state: Mapping[str, Any], log: Any = ()) -> "Stream":
+    def load_state_dict(self, state: Mapping[str, Any], log: Any = (), quarantined: Any = ()) -> "Stream":
         """Go to the position of a state; see `Batches.load_state_dict`."""
-        super().load_state_dict(state, log)
+        super().load_state_dict(state, log, quarantined)
         worker, saved = get_worker_info(), state.get("worker")
         if saved and (worker is None or saved[1] != worker.num_workers):
             raise RecipeError(f"the state is of loader worker {saved[0]} of {saved[1]}; load it with as many workers")

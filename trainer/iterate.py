@@ -9,6 +9,7 @@ from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.run_config import load_run
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.mending import Quarantined
 
 
 class Batches:
@@ -31,6 +32,7 @@ class Batches:
         self._seed, self.rank, self.world = seed, rank, world
         self._opened: tuple[int, Stream] | None = None
         self._log: tuple[Reweighted, ...] = ()
+        self._quarantined: tuple[Quarantined, ...] = ()
         self._seen = 0
 
     @property
@@ -38,6 +40,7 @@ class Batches:
         """The stream, opened in this process when it is first asked for."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), open_stream(self._config, self._seed, self._log)
+            self._opened[1].mend(self._quarantined)
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -71,11 +74,18 @@ class Batches:
         """Changes of weights so far, to be kept beside the state."""
         return self._log
 
+    @property
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Windows that were damaged and replaced so far (`damaged = "replace"`), to be kept beside the state."""
+        return tuple(self.stream.quarantined)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain JSON, below 1 KB."""
         return self.stream.state_dict(self._seen)
 
-    def load_state_dict(self, state: Mapping[str, Any], log: Sequence[Reweighted] = ()) -> Self:
+    def load_state_dict(
+        self, state: Mapping[str, Any], log: Sequence[Reweighted] = (), quarantined: Sequence[Quarantined] = ()
+    ) -> Self:
         """Go to the position of a state; the next iterator begins there, on any number of ranks and workers.
 
         Raises:
@@ -83,4 +93,6 @@ class Batches:
         """
         self._seen = self.stream.restore(dict(state), log or self._log)
         self._log = self.stream.log
+        self._quarantined = (*self._quarantined, *map(Quarantined._make, quarantined))
+        self.stream.mend(self._quarantined)
         return self

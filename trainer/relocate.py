@@ -7,15 +7,14 @@ from headrace.pipeline.errors import InputError, IntegrityError
 from headrace.pipeline.remote.folder import is_remote
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import MANIFEST, Store
-from headrace.trainer.batch import Reweighted
-from headrace.trainer.run_record import RunRecord
+from headrace.trainer.run_record import NO_HISTORY, History, RunRecord
 from headrace.trainer.stream import Stream, open_stream
 
 REMEDY = "where the store was moved, name it (--store DIR), or the manifests of the tokens in order (--tokens MANIFEST)"
 
 
 def open_recorded(
-    record: RunRecord, stores: Sequence[Path] = (), tokens: Sequence[Path] = (), log: Sequence[Reweighted] = ()
+    record: RunRecord, stores: Sequence[Path] = (), tokens: Sequence[Path] = (), history: History = NO_HISTORY
 ) -> Stream:
     """Open the stream of a run again.
 
@@ -23,7 +22,7 @@ def open_recorded(
         record: the run.
         stores: where to look for its corpora instead of where they lay.
         tokens: the manifests of its tokens, one a corpus, in the order of the run file.
-        log: changes of the mixture while it ran (`run_record.read_schedule`).
+        history: what befell it while it ran (`run_record.read_history`).
 
     Raises:
         InputError: a corpus is not there.
@@ -40,7 +39,8 @@ def open_recorded(
     stream = open_stream(run.data.model_copy(update={"corpora": corpora}), run.run.seed)
     if stream.state() != record.stream:
         raise IntegrityError(f"{', '.join(places)}: these corpora are not those of run {run.run.name!r}; {REMEDY}")
-    stream.replay(log)
+    stream.replay(history.schedule)
+    stream.mend(history.quarantined)
     return stream
 
 

@@ -6,7 +6,7 @@ traced, and resumed only as what it was.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from headrace.pipeline.errors import InputError, RecipeError
 from headrace.pipeline.hashing import canonical_json, digest_json
@@ -15,6 +15,7 @@ from headrace.pipeline.store import replace, writing
 from headrace.trainer.batch import BatchSource, Reweighted
 from headrace.trainer.checkpoint import latest_checkpoint
 from headrace.trainer.run_config import RunFile
+from headrace.trainer.streaming.mending import Quarantined
 
 FILE = "run.json"
 
@@ -69,11 +70,28 @@ def require_same_run(record: RunRecord, out: Path) -> None:
         record.require_same(out / FILE, known.plan, known.intent, known.stream)
 
 
-def read_schedule(out: Path) -> list[Reweighted]:
-    """Return the changes of the mixture in a run's folder, up to its newest checkpoint; none without one."""
+class History(NamedTuple):
+    """What befell the stream of a run, beyond its plan: changes of the mixture, and windows that were replaced."""
+
+    schedule: tuple[Reweighted, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "History":
+        """Read it from the state of a checkpoint."""
+        return cls(
+            tuple(Reweighted(step, tuple(weights)) for step, weights in state.get("schedule", [])),
+            tuple(Quarantined(*entry) for entry in state.get("quarantined", [])),
+        )
+
+
+NO_HISTORY = History()
+
+
+def read_history(out: Path) -> History:
+    """Return what is in a run's folder, up to its newest checkpoint; nothing without one."""
     checkpoint = latest_checkpoint(out / "checkpoints")
-    entries = checkpoint.state.get("schedule", []) if checkpoint else []
-    return [Reweighted(step, tuple(weights)) for step, weights in entries]
+    return History.of(checkpoint.state) if checkpoint else History()
 
 
 def read_run(out: Path) -> RunRecord:

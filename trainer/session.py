@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.pipeline.errors import StoreError
-from headrace.trainer.batch import BatchSource, Reweighted
+from headrace.trainer.batch import BatchSource
 from headrace.trainer.checkpoint import (
     Checkpoint,
     checkpoint_path,
@@ -29,8 +29,9 @@ from headrace.trainer.flops import flops_per_token, peak_flops
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
-from headrace.trainer.run_record import RunRecord, require_same_run
+from headrace.trainer.run_record import History, RunRecord, require_same_run
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
+from headrace.trainer.streaming.mending import Quarantined
 
 _log = logging.getLogger(__name__)
 
@@ -140,10 +141,23 @@ class Session:
         """
         if self.learner.step and self.saved != self.learner.step:
             self.saved = self.learner.step
+            self._share_quarantine()
             if self.world.is_first:
                 save_checkpoint(self.folder, *self.learner.tensors(), self._state())
                 prune_checkpoints(self.folder, self.run.checkpoint.keep)
         self.world.wait()
+
+    def _share_quarantine(self) -> None:
+        """Tell all ranks which windows any of them replaces, so that the checkpoint has them, and all go on alike."""
+        mine = [number for step, corpus, window, _ in self.source.quarantined for number in (step, corpus, window)]
+        counts = self.world.sum([float(len(mine) if rank == self.world.rank else 0) for rank in range(self.world.size)])
+        before, total = int(sum(counts[: self.world.rank])), int(sum(counts))
+        numbers = [0.0] * before + [float(number) for number in mine]
+        found = [int(number) for number in self.world.sum(numbers + [0.0] * (total - len(numbers)))] if total else []
+        places = zip(found[::3], found[1::3], found[2::3], strict=True)
+        others = [Quarantined(step, corpus, window, "found by another rank") for step, corpus, window in places]
+        if self.world.size > 1 and others:
+            self.source.mend(others)
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -153,6 +167,7 @@ class Session:
             "intent": self.record.intent,
             "stream": self.record.stream,
             "schedule": [[entry.step, list(entry.weights)] for entry in self.source.log],
+            "quarantined": [list(entry) for entry in self.source.quarantined],
             "model": self.learner.model.config.model_dump(mode="json"),
             "config": self.record.config,
             "generators": generator_states(),
@@ -169,7 +184,9 @@ class Session:
         state = checkpoint.state
         self.record.require_same(checkpoint.path, state["plan"], state["intent"], state["stream"])
         self.learner.restore(checkpoint)
-        self.source.replay([Reweighted(step, tuple(weights)) for step, weights in checkpoint.state.get("schedule", [])])
+        history = History.of(state)
+        self.source.replay(history.schedule)
+        self.source.mend(history.quarantined)
         self.tokens = int(checkpoint.state["tokens"])
         self.resumed_from = self.saved = checkpoint.step
         if self.world.is_first:

@@ -20,6 +20,7 @@ from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.corpus import Corpus, Opener, Serving
 from headrace.trainer.streaming.fair import Change, FairOrder
+from headrace.trainer.streaming.mending import Quarantined
 from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
 from headrace.trainer.streaming.rows import RowArrays, gather_slots
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
@@ -46,17 +47,21 @@ class Stream:
         plan: what to serve.
         corpora: its corpora, opened, in order.
         log: changes of the mixture that a controller made, in order.
+        replace: whether other windows stand in for those that turn out to be damaged.
     """
 
     log: tuple[Reweighted, ...]
     """Changes of the mixture that a controller made, in order."""
 
-    def __init__(self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = ()) -> None:
+    def __init__(
+        self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = (), replace: bool = False
+    ) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
         self._token_bytes = corpora[0].vocabulary.byte_lengths()
         self._end_of_text = corpora[0].vocabulary.end_of_text
         self.tables = [corpus.table("train") for corpus in corpora]
         for corpus, table in zip(corpora, self.tables, strict=True):
+            table.replace = replace
             if not len(table):
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
         self.sources = [Source(number, table, plan.seed) for number, table in enumerate(self.tables)]
@@ -122,6 +127,22 @@ class Stream:
         for entry in log:
             self.reweigh(*entry)
 
+    @property
+    def quarantined(self) -> list[Quarantined]:
+        """The windows in whose place others are served since they were found to be damaged, by step."""
+        found = [
+            Quarantined(step, corpus, window, why)
+            for corpus, table in enumerate(self.tables)
+            for window, (step, why) in table.quarantined.items()
+        ]
+        return sorted(found)
+
+    def mend(self, quarantined: Iterable[Quarantined]) -> None:
+        """Serve other windows in place of these, as a run did that found them to be damaged."""
+        for step, corpus, window, why in quarantined:
+            self.tables[corpus].quarantine(window, step, why)
+        self._set_log(self.log)
+
     def _set_log(self, log: tuple[Reweighted, ...]) -> None:
         self.log, self._expected = log, -1
         self.samples = self._arrange()
@@ -135,6 +156,8 @@ class Stream:
                 may not be served so often.
             IntegrityError: what is stored is damaged.
         """
+        for table in self.tables:
+            table.step = step
         slab = self._slab
         if not (slab.first <= step < slab.first + len(slab.batches) and slab.rank == rank and slab.world == world):
             slab = self._slab = self._make_slab(*self._steps_with(step), rank, world)
@@ -313,4 +336,4 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
         heldout=heldout,
         seed=seed,
     )
-    return Stream(plan, corpora, log)
+    return Stream(plan, corpora, log, replace=config.damaged == "replace")

@@ -129,6 +129,8 @@ class DataConfig(DataSection):
     """What stands before a share of the training documents."""
     remote: RemoteSection = RemoteSection()
     """How corpora at URLs are read; it changes no batch."""
+    damaged: Literal["stop", "replace"] = "stop"
+    """What becomes of training windows that are damaged or lost: an error, or others in their place, which is noted."""
     heldout: float = Field(default=0.01, ge=0, lt=1)
     """Share of the split keys that is held out."""
 

@@ -80,13 +80,13 @@ def exposure(
     """
     from headrace.trainer.exposure import exposure as find_exposure
     from headrace.trainer.relocate import open_recorded
-    from headrace.trainer.run_record import read_run, read_schedule
+    from headrace.trainer.run_record import read_history, read_run
 
     given = [(what, value) for what, value in (("doc_id", doc), ("url", url), ("domain", domain)) if value is not None]
     if len(given) != 1:
         raise typer.BadParameter("give one of --doc, --url and --domain")
     record, steps = read_run(run), trained_steps(run)
-    stream = open_recorded(record, store or (), tokens or (), read_schedule(run))
+    stream = open_recorded(record, store or (), tokens or (), read_history(run))
     found = find_exposure(stream, *given[0], steps)  # type: ignore[arg-type]  # one of the three
     total = sum(one.length for one in found)
     documents, touched = (len({getattr(one, name) for one in found}) for name in ("doc_id", "step"))

@@ -68,7 +68,9 @@ def _exposed(folder: Path, doc_ids: tuple[str, ...]) -> dict[str, int]:
     """Return in how many steps, and with how many tokens, a run was trained on documents."""
     from headrace.trainer.exposure import exposure_of
     from headrace.trainer.relocate import open_recorded
-    from headrace.trainer.run_record import read_run, read_schedule
+    from headrace.trainer.run_record import read_history, read_run
 
-    found = exposure_of(open_recorded(read_run(folder), log=read_schedule(folder)), set(doc_ids), trained_steps(folder))
+    found = exposure_of(
+        open_recorded(read_run(folder), history=read_history(folder)), set(doc_ids), trained_steps(folder)
+    )
     return {"steps": len({one.step for one in found}), "tokens": sum(one.length for one in found)}

@@ -93,14 +93,14 @@ def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = Non
     """
     from headrace.pipeline.errors import InputError
     from headrace.trainer.relocate import open_recorded
-    from headrace.trainer.run_record import read_run, read_schedule
+    from headrace.trainer.run_record import read_history, read_run
     from headrace.trainer.trace import trace as trace_step
 
     record = read_run(run)
     config = record.run
     if not 1 <= step <= config.run.steps:
         raise InputError(f"--step {step}: run {config.run.name!r} has the steps 1 to {config.run.steps}")
-    stream = open_recorded(record, store or (), tokens or (), read_schedule(run))
+    stream = open_recorded(record, store or (), tokens or (), read_history(run))
     pieces = trace_step(stream, step - 1)  # the log counts steps taken, the stream counts batches from 0
     standings = _look(pieces, stream)
     trained = trained_steps(run)

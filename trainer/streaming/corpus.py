@@ -22,7 +22,7 @@ from headrace.pipeline.suppressions import in_force
 from headrace.pipeline.takedown import hidden_ids
 from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.stream_config import RemoteSection
-from headrace.trainer.streaming.windows import TokenTable
+from headrace.trainer.streaming.mending import MendingTable
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ class Corpus:
         """Where its `tokenizer.json` lies."""
         return self.store.part_path(self.tokenizer, 0)
 
-    def table(self, split: str) -> TokenTable:
+    def table(self, split: str) -> MendingTable:
         """Return the windows of a split."""
-        return TokenTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary, self.reader)
+        return MendingTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary, self.reader)
 
 
 class Opener:
