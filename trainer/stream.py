@@ -6,12 +6,13 @@ stream is the plan's digest, how many samples were seen, and the digest of its s
 controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from headrace.pipeline.errors import InputError, RecipeError
+from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.pipeline.hashing import digest_json
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.split import HELDOUT_UNIT
@@ -25,7 +26,9 @@ from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
 from headrace.trainer.streaming.rows import RowArrays, gather_slots
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
-from headrace.trainer.streaming.windows import Piece
+from headrace.trainer.streaming.windows import Piece, TokenTable, Window
+
+_logger = logging.getLogger(__name__)
 
 _SLAB_STEPS, _SLAB_POSITIONS = 4, 1 << 17
 """How many steps are written together, at most: few calls, and arrays that a processor's cache holds."""
@@ -263,7 +266,9 @@ class Stream:
         for source, corpus in enumerate(self.corpora):
             table = corpus.table("heldout")
             for number in range(len(table)):
-                window = table.read(number)
+                window = self._heldout_window(table, number)
+                if window is None:
+                    continue
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
                     arrays = RowArrays.empty(len(mine), self.sequence_length)
@@ -272,6 +277,16 @@ class Stream:
                     sources = np.full(len(mine), source, np.int16)
                     tokens, targets, positions, documents = arrays
                     yield Batch(0, tokens, targets, positions, documents, self._token_bytes, sources)
+
+    def _heldout_window(self, table: TokenTable, number: int) -> Window | None:
+        """Read a held-out window; where damaged ones may be replaced in training, such a one is left out and told."""
+        try:
+            return table.read(number)
+        except IntegrityError as error:
+            if not self.tables[0].replace:
+                raise
+            _logger.error("%s; its held-out documents are not measured", error)
+            return None
 
     def state_dict(self, samples_seen: int) -> dict[str, Any]:
         """Return the state of a stream that has served so many samples, below 1 KB; `restore` reads it."""
