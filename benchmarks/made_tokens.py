@@ -75,6 +75,8 @@ def _rows(lengths: Int64s, random: np.random.Generator, vocabulary: int) -> pa.R
         "split_key": pa.array([keys[start : start + 16] for start in range(0, 16 * size, 16)]),
         "cluster": pa.nulls(size, pa.string()),
         "cluster_size": pa.nulls(size, pa.int64()),
+        "metadata": pa.array([f'{{"number":{number}}}' for number in range(size)]),
+        "text": pa.nulls(size, pa.string()),
         "url": pa.array([f"https://www.site{number % 7}.example/{number}" for number in range(size)]),
     }
     return pa.RecordBatch.from_arrays([columns[name] for name in TOKENS.names], schema=TOKENS)

@@ -85,6 +85,8 @@ def check_steps(recipe: Recipe) -> None:
             case CutStep():
                 for column in step.edits:
                     _require(column, measured, ("spans",), "cut edits text by columns of spans")
+                for column in step.metadata.values():
+                    _require(column, measured, tuple(LISTED), "metadata are numbers, flags and labels")
 
 
 def _measure(step: MeasureStep, measured: Measured, plugins: Mapping[str, str]) -> None:

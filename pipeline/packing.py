@@ -7,6 +7,7 @@ is padding. No position is dropped: a line that is longer than a row is cut in p
 - `best_fit`: a line that fits is never cut. A longer one is cut into whole rows and a rest; rests and lines go, the
   longest first, each into the row with the least room that is enough (Ding et al. 2024, arXiv:2404.10830).
 - `pad`: each line has rows of its own.
+- `document`: each line is a row, however long it is.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from headrace.filters.kernels import kernel
 
 Int64s = npt.NDArray[np.int64]
-Packing = Literal["concat", "best_fit", "pad"]
+Packing = Literal["concat", "best_fit", "pad", "document"]
 
 
 class Packed(NamedTuple):
@@ -196,8 +197,13 @@ def _pad(lengths: Int64s, size: int) -> Packed:
     return Packed(np.arange(len(length) + 1, dtype=np.int64), document, start, length)
 
 
+def _document(lengths: Int64s, size: int) -> Packed:
+    numbers = np.arange(len(lengths) + 1, dtype=np.int64)
+    return Packed(numbers, numbers[:-1], np.zeros(len(lengths), np.int64), lengths)
+
+
 PACKINGS: Mapping[Packing, Callable[[Int64s, int], Packed]] = MappingProxyType(
-    {"concat": _concat, "best_fit": _best_fit, "pad": _pad}
+    {"concat": _concat, "best_fit": _best_fit, "pad": _pad, "document": _document}
 )
 
 

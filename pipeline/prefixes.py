@@ -4,23 +4,25 @@ A prefix is a template over what stands beside the tokens. Its tokens are part o
 lengths; they are no targets.
 """
 
+import json
 import string
-from typing import Any, NamedTuple
+from bisect import bisect_right
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from headrace.filters.urls import split_url
+from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import Strict
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
 
 Int64s = npt.NDArray[np.int64]
 
-COLUMNS = ("order", "url", "source")
-"""Beside tokens, that prefixes are made of."""
 FIELDS = ("url", "domain", "source")
+_METADATA, _BUCKET = "metadata.", "bucket."
 _SCATTER = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 1 << 64
 
@@ -38,25 +40,45 @@ class Prefixes(NamedTuple):
 
 
 class Prefix(Strict, strict=False):
-    """What stands before a share of the training documents: `template`, with `{url}`, `{domain}` or `{source}` in it.
+    """What stands before a share of the training documents: a `template` with fields in it.
 
-    Which documents have it follows from their ids, and is the same in every epoch. One that lacks a field has none.
+    Fields are `{url}`, `{domain}`, `{source}`, `{metadata.NAME}`, and `{bucket.NAME}`: how many of the ascending edges
+    that `buckets` has for a name are at most the number that the metadata has for it. Which documents have a prefix
+    follows from their ids, and is the same in every epoch. One that lacks a field has none.
     """
 
     template: str = Field(min_length=1)
     share: float = Field(default=1.0, gt=0, le=1)
+    buckets: dict[str, tuple[float, ...]] = {}
 
-    @field_validator("template")
-    @classmethod
-    def _known_fields(cls, template: str) -> str:
-        for _, name, form, conversion in string.Formatter().parse(template):
-            if name is not None and (name not in FIELDS or form or conversion):
-                raise ValueError(f"{{{name}}} is no field of a prefix; there are {', '.join(FIELDS)}")
-        return template
+    @model_validator(mode="after")
+    def _known_fields(self) -> Self:
+        for _, name, form, conversion in string.Formatter().parse(self.template):
+            known = name in (None, *FIELDS) or (name or "").startswith((_METADATA, _BUCKET))
+            if not known or form or conversion:
+                fields = ", ".join((*FIELDS, "metadata.NAME", "bucket.NAME"))
+                raise ValueError(f"{{{name}}} is no field of a prefix; there are {fields}")
+            bucket = (name or "").removeprefix(_BUCKET)
+            if bucket != (name or "") and bucket not in self.buckets:
+                raise ValueError(f"{{{name}}}: buckets has no edges for {bucket!r}")
+        for name, edges in self.buckets.items():
+            if not edges or list(edges) != sorted(set(edges)):
+                raise ValueError(f"buckets: the edges of {name!r}, {list(edges)}, must ascend")
+        return self
+
+    @property
+    def _fields(self) -> list[str]:
+        return [name for _, name, _, _ in string.Formatter().parse(self.template) if name is not None]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns beside tokens that prefixes are made of."""
+        more = ("metadata",) if any(name.startswith((_METADATA, _BUCKET)) for name in self._fields) else ()
+        return ("order", "url", "source", *more)
 
     def make(self, table: pa.Table, vocabulary: Vocabulary) -> Prefixes:
         """Return the prefixes of documents, given the columns beside their tokens."""
-        texts = [self._text(url, source) for url, source in zip(*_lists(table, "url", "source"), strict=True)]
+        texts = self._texts(table)
         chosen = self._chosen(table.column("order").to_numpy())
         wanted = [text if take else None for text, take in zip(texts, chosen.tolist(), strict=True)]
         different = sorted({text for text in wanted if text})
@@ -75,13 +97,44 @@ class Prefix(Strict, strict=False):
         chosen: npt.NDArray[np.bool_] = (mixed ^ (mixed >> np.uint64(32))) < np.uint64(int(self.share * _UNIT))
         return chosen
 
-    def _text(self, url: str | None, source: str) -> str | None:
-        if url is None and ("{url}" in self.template or "{domain}" in self.template):
-            return None
-        parts = split_url(url) if url else None
-        domain = (parts.domain or parts.host) if parts else ""
-        return self.template.format(url=url or "", domain=domain, source=source)
+    def _texts(self, table: pa.Table) -> list[str | None]:
+        """Return the prefix of each document; None where it lacks a field."""
+        pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(self.template)]
+        wanted = {name: self._values(name, table) for name in dict.fromkeys(self._fields)}
+        texts: list[str | None] = []
+        for row in range(table.num_rows):
+            values = [(literal, "" if name is None else wanted[name][row]) for literal, name in pieces]
+            texts.append(None if any(v is None for _, v in values) else "".join(f"{one}{v}" for one, v in values))
+        return texts
+
+    def _values(self, name: str, table: pa.Table) -> list[str | None]:
+        """Return a field of each document, as text."""
+        if name in ("url", "source"):
+            found: list[str | None] = table.column(name).to_pylist()
+            return found
+        if name == "domain":
+            return [_domain(url) for url in table.column("url").to_pylist()]
+        key = name.partition(".")[2]
+        values = [json.loads(text or "{}").get(key) for text in table.column("metadata").to_pylist()]
+        if name.startswith(_METADATA):
+            return [_as_text(value) for value in values]
+        edges = self.buckets[key]
+        return [str(bisect_right(edges, value)) if _is_number(value) else None for value in values]
 
 
-def _lists(table: pa.Table, *names: str) -> list[list[Any]]:
-    return [table.column(name).to_pylist() for name in names]
+def _domain(url: str | None) -> str | None:
+    if not url:
+        return None
+    parts = split_url(url)
+    return parts.domain or parts.host
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a string, number or flag of the metadata as text; None where it is another thing, or nothing."""
+    if isinstance(value, str):
+        return value
+    return canonical_json(value) if isinstance(value, bool | int | float) else None

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headrace.filters.lsh import choose_bands
 from headrace.filters.named_rules import Tables, compose_rules
@@ -239,17 +239,32 @@ class BloomStep(RepeatsStep):
 
 
 class CutStep(Section):
-    """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place."""
+    """Writes the corpus; `edits` are columns of spans, which remove text or put something in its place.
+
+    `metadata` are columns of numbers, flags and labels that go into the corpus's `metadata`, each under a name.
+    """
 
     kind: Literal["cut"]
     edits: list[str] = []
+    metadata: dict[Annotated[str, Field(pattern=NAME)], str] = {}
+
+    @field_validator("metadata")
+    @classmethod
+    def _leaves_parents(cls, metadata: dict[str, str]) -> dict[str, str]:
+        if "parent" in metadata:
+            raise ValueError("metadata: 'parent' says which work a document is part of; call it otherwise")
+        return metadata
 
 
 class TokenizeStep(Section):
-    """Tokenizes the corpus, with the `tokenizer.json` at a path or with a byte-level BPE trained on the corpus."""
+    """Tokenizes the corpus, with the `tokenizer.json` at a path or with a byte-level BPE trained on the corpus.
+
+    With `text` the texts are kept beside their tokens, for what reads both.
+    """
 
     kind: Literal["tokenize"]
     tokenizer: str | None = None
+    text: bool = False
     vocab_size: int = Field(default=32_768, ge=257)
     train_mebibytes: int = Field(default=1024, ge=1)
 

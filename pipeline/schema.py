@@ -117,10 +117,12 @@ TOKENS = pa.schema(
         ("cluster", pa.string()),
         ("cluster_size", pa.int64()),
         ("url", pa.string()),
+        ("metadata", pa.string()),
+        ("text", pa.string()),
     ]
 )
 """One row a document, by `order`, a hash of `doc_id`. `tokens` are little-endian uint16 or uint32, without specials;
-the width stands in the manifest's facts (`token_bytes`)."""
+the width stands in the manifest's facts (`token_bytes`). `text` is null but where a recipe asks for it."""
 
 STREAM_INDEX = pa.schema(
     [

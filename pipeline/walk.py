@@ -187,7 +187,7 @@ class Walker:
                     yield from self._best(step, number)
                 case CutStep():
                     size = self.recipe.sharding.row_group_mebibytes * MEBIBYTE
-                    cut = Cut(edits=tuple(step.edits), row_group_bytes=size)
+                    cut = Cut(edits=tuple(step.edits), metadata=step.metadata, row_group_bytes=size)
                     yield from self._one("cut", "corpus", cut)
                 case TokenizeStep():
                     yield from self._tokenize(step)
@@ -307,5 +307,5 @@ class Walker:
                 heldout=self.recipe.split.heldout,
             )
             yield from self._one("tokenizer", "tokenizer", stage)
-        yield from self._one("encode", "encoded", Encode())
+        yield from self._one("encode", "encoded", Encode(text=step.text))
         yield from self._one("tokenize", "tokens", Shuffle())

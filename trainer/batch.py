@@ -5,8 +5,8 @@ so a model needs no other sign of the border. A source keeps no cursor: asked tw
 and the rows of all ranks together are the rows of the one batch, in an order that the number of ranks fixes.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -30,6 +30,8 @@ class Batch:
             crosses it.
         token_bytes: int64 (vocabulary,), UTF-8 bytes of the text that each token stands for.
         sources: int16 (rows,), number of the corpus that each row is from, in the order of the plan.
+        columns: what was asked beside tokens: by name a list of rows, each a list of values, one for each piece in it;
+            `documents` are places in that list, where masks tell documents apart.
     """
 
     step: int
@@ -39,6 +41,7 @@ class Batch:
     documents: NDArray[np.int32]
     token_bytes: NDArray[np.int64]
     sources: NDArray[np.int16]
+    columns: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -83,6 +86,7 @@ class Batch:
             self.documents[selection],
             self.token_bytes,
             self.sources[selection],
+            {name: lists[selection] for name, lists in self.columns.items()},
         )
 
 

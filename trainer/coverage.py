@@ -109,6 +109,9 @@ def _check_ranks(stream: Stream, step: int) -> None:
         for name in ("tokens", "targets", "positions", "documents"):
             if not np.array_equal(np.concatenate([getattr(share, name) for share in shares]), getattr(whole, name)):
                 raise IntegrityError(f"the shares of {world} ranks are not the batch of step {step}")
+        for name, rows in whole.columns.items():
+            if [row for share in shares for row in share.columns[name]] != list(rows):
+                raise IntegrityError(f"the shares of {world} ranks have not the columns of the batch of step {step}")
 
 
 def _summary(stream: Stream, served: tuple[int, ...]) -> Iterator[Coverage]:
@@ -116,7 +119,8 @@ def _summary(stream: Stream, served: tuple[int, ...]) -> Iterator[Coverage]:
     weights = stream.plan.weights[0][1]
     for number, corpus in enumerate(stream.corpora):
         totals = {name: stream.tables[number].total(name) for name in TOTALS}
-        room = totals["num_rows"] * stream.sequence_length
+        whole = stream.plan.packing == "document"
+        room = totals["num_positions"] if whole else totals["num_rows"] * stream.sequence_length
         yield Coverage(
             name=corpus.name,
             servings=totals["num_served"],

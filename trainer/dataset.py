@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from headrace.pipeline.errors import RecipeError
@@ -14,7 +13,7 @@ from headrace.trainer.iterate import Batches
 FIELDS = ("tokens", "targets", "positions", "documents", "sources")
 
 
-class Stream(Batches, IterableDataset[dict[str, Tensor]]):
+class Stream(Batches, IterableDataset[dict[str, Any]]):
     """Yields each step's batch as a dictionary of tensors; give it to a loader with `batch_size=None`.
 
     Of `w` loader workers, worker `i` makes the steps `i`, `i + w`, ... from the position on, which the loader puts in
@@ -24,7 +23,7 @@ class Stream(Batches, IterableDataset[dict[str, Tensor]]):
 
     _of_worker = False
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         """Yield batches, this worker's where there are several."""
         worker = get_worker_info()
         first = 0 if worker is None or self._of_worker else worker.id
@@ -46,6 +45,7 @@ class Stream(Batches, IterableDataset[dict[str, Tensor]]):
         self._of_worker = bool(saved)
         return self
 
-    def convert(self, batch: Batch) -> dict[str, Tensor]:
+    def convert(self, batch: Batch) -> dict[str, Any]:
         """Return the arrays of a batch as tensors that share their memory."""
-        return {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS} | {"step": torch.tensor(batch.step)}
+        tensors = {name: torch.from_numpy(getattr(batch, name)) for name in FIELDS} | {"step": torch.tensor(batch.step)}
+        return tensors | ({"columns": dict(batch.columns)} if batch.columns else {})

@@ -18,10 +18,11 @@ from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.split import HELDOUT_UNIT
 from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.beside import Beside
 from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.corpus import Corpus, Opener, Serving
 from headrace.trainer.streaming.fair import Change, FairOrder
-from headrace.trainer.streaming.mending import Quarantined
+from headrace.trainer.streaming.mending import MendingTable, Quarantined
 from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
 from headrace.trainer.streaming.rows import RowArrays, gather_slots
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
@@ -51,18 +52,27 @@ class Stream:
         corpora: its corpora, opened, in order.
         log: changes of the mixture that a controller made, in order.
         replace: whether other windows stand in for those that turn out to be damaged.
+        columns: what batches have beside tokens.
     """
 
     log: tuple[Reweighted, ...]
     """Changes of the mixture that a controller made, in order."""
 
     def __init__(
-        self, plan: StreamPlan, corpora: Sequence[Corpus], log: Sequence[Reweighted] = (), replace: bool = False
+        self,
+        plan: StreamPlan,
+        corpora: Sequence[Corpus],
+        log: Sequence[Reweighted] = (),
+        *,
+        replace: bool = False,
+        columns: Sequence[str] = (),
     ) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
         self._token_bytes = corpora[0].vocabulary.byte_lengths()
         self._end_of_text = corpora[0].vocabulary.end_of_text
-        self.tables = [corpus.table("train") for corpus in corpora]
+        self._columns = tuple(columns)
+        self._width = 0 if plan.packing == "document" else plan.sequence_length
+        self.tables = [self._table(corpus, "train") for corpus in corpora]
         for corpus, table in zip(corpora, self.tables, strict=True):
             table.replace = replace
             if not len(table):
@@ -71,6 +81,9 @@ class Stream:
         self._cache = WindowCache(self.tables)
         self._elsewhere = [number for number, corpus in enumerate(corpora) if corpus.reader is not None]
         self.replay(log)
+
+    def _table(self, corpus: Corpus, split: str) -> MendingTable:
+        return corpus.table(split, beside=self._columns, bare=not self._width)
 
     def _arrange(self) -> Samples:
         planned = [(step, weights) for step, weights in self.plan.weights]
@@ -185,11 +198,11 @@ class Stream:
             located = self._find(begin, count * (stop - first))
         else:
             located = joined([self._find(*self._share(step, rank, world)) for step in range(first, stop)])
-        arrays = self._assemble(located, self.plan.without_prefix(first))
+        arrays, beside = self._assemble(located, self.plan.without_prefix(first))
         batches = []
         for number, step in enumerate(range(first, stop)):
             rows = slice(number * count, (number + 1) * count)
-            batches.append(self._batch(step, arrays.part(rows), located.sources[rows]))
+            batches.append(self._batch(step, arrays.part(rows), located.sources[rows], beside.part(rows)))
         return _Slab(first, rank, world, batches)
 
     def _share(self, step: int, rank: int, world: int) -> tuple[int, int]:
@@ -219,25 +232,33 @@ class Stream:
         for reader in readers.values():
             reader.expect(one for source, window in windows for one in self.tables[source].ranges(window))
 
-    def _batch(self, step: int, arrays: RowArrays, sources: Any) -> Batch:
+    def _batch(self, step: int, arrays: RowArrays, sources: Any, beside: Beside) -> Batch:
         length = self.plan.length(step)
         if length != self.sequence_length:
             arrays = arrays.cut(length, self._apart)
             sources = np.repeat(sources, self.sequence_length // length)
+            beside = beside.cut(self.sequence_length, length) if self._columns else beside
         tokens, targets, positions, documents = arrays
-        return Batch(step, tokens, targets, positions, documents, self._token_bytes, sources)
+        return Batch(step, tokens, targets, positions, documents, self._token_bytes, sources, beside.values)
 
-    def _assemble(self, located: Located, bare: bool) -> RowArrays:
-        arrays = RowArrays.empty(len(located.rows), self.sequence_length)
+    def _assemble(self, located: Located, bare: bool) -> tuple[RowArrays, Beside]:
+        arrays = RowArrays.empty(len(located.rows), self._width)
+        beside = Beside.empty(self._columns, len(located.rows))
         places, ends, rows = gather_slots(located.slots, located.rows, len(located.windows))
         begin = 0
         for slot, end in enumerate(ends.tolist()):
             if end > begin:
                 window = self._cache.get(located.windows[slot])
-                which = rows[begin:end], places[begin:end]
-                arrays.write(window, *which, self._end_of_text, apart=self._apart, bare=bare)
+                self._write(window, rows[begin:end], places[begin:end], arrays, beside, bare=bare)
             begin = end
-        return arrays
+        return arrays, beside
+
+    def _write(self, window: Window, rows: Any, places: Any, arrays: RowArrays, beside: Beside, *, bare: bool) -> None:
+        """Write rows of a window to places."""
+        if self._width:
+            arrays.write(window, rows, places, self._end_of_text, apart=self._apart, bare=bare)
+        if self._columns:
+            beside.write(window, rows, places, bare=bare)
 
     @property
     def _apart(self) -> bool:
@@ -264,19 +285,18 @@ class Stream:
         """Yield the held-out rows of all corpora, each once, in order of storage."""
         rows = self.plan.batches[0][1]
         for source, corpus in enumerate(self.corpora):
-            table = corpus.table("heldout")
+            table = self._table(corpus, "heldout")
             for number in range(len(table)):
                 window = self._heldout_window(table, number)
                 if window is None:
                     continue
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
-                    arrays = RowArrays.empty(len(mine), self.sequence_length)
-                    places = np.arange(len(mine))
-                    arrays.write(window, mine, places, self._end_of_text, apart=self._apart, bare=False)
+                    arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(self._columns, len(mine))
+                    self._write(window, mine, np.arange(len(mine)), arrays, beside, bare=False)
                     sources = np.full(len(mine), source, np.int16)
                     tokens, targets, positions, documents = arrays
-                    yield Batch(0, tokens, targets, positions, documents, self._token_bytes, sources)
+                    yield Batch(0, tokens, targets, positions, documents, self._token_bytes, sources, beside.values)
 
     def _heldout_window(self, table: TokenTable, number: int) -> Window | None:
         """Read a held-out window; where damaged ones may be replaced in training, such a one is left out and told."""
@@ -319,7 +339,7 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
     """
     heldout = round(config.heldout * HELDOUT_UNIT)
     prefix = config.prefix
-    plain = None if prefix is None else Prefix(template=prefix.template, share=prefix.share)
+    plain = None if prefix is None else Prefix(**prefix.model_dump(exclude={"until_step"}))
     serving = Serving(config.sequence_length, config.packing, heldout, config.repetition, plain)
     opener = Opener(serving, config.remote)
     corpora = [opener.open(item.tokens) for item in config.corpora]
@@ -351,4 +371,4 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
         heldout=heldout,
         seed=seed,
     )
-    return Stream(plan, corpora, log, replace=config.damaged == "replace")
+    return Stream(plan, corpora, log, replace=config.damaged == "replace", columns=config.columns)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from headrace.pipeline.packing import Packing
 from headrace.pipeline.prefixes import Prefix
@@ -13,6 +13,7 @@ from headrace.pipeline.remote.chunks import ChunkCache
 from headrace.pipeline.remote.folder import Patience
 from headrace.pipeline.remote.ranges import RangeReader
 from headrace.pipeline.serving import Repetition
+from headrace.trainer.streaming.beside import check_names
 
 MEBIBYTE, GIBIBYTE = 1 << 20, 1 << 30
 
@@ -127,12 +128,38 @@ class DataConfig(DataSection):
     """How often training documents are served in an epoch, by a column."""
     prefix: PrefixSection | None = None
     """What stands before a share of the training documents."""
+    columns: list[str] = []
+    """What batches have beside tokens for each piece: stored columns, `metadata.NAME`. It changes no order."""
     remote: RemoteSection = RemoteSection()
     """How corpora at URLs are read; it changes no batch."""
     damaged: Literal["stop", "replace"] = "stop"
     """What becomes of training windows that are damaged or lost: an error, or others in their place, which is noted."""
     heldout: float = Field(default=0.01, ge=0, lt=1)
     """Share of the split keys that is held out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _needs_no_length(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("packing") == "document":
+            return {"sequence_length": 1, **data}
+        return data
+
+    @field_validator("columns")
+    @classmethod
+    def _are_there(cls, columns: list[str]) -> list[str]:
+        check_names(columns)
+        return columns
+
+    @model_validator(mode="after")
+    def _documents_whole(self) -> Self:
+        """Refuse what rows of whole documents cannot have."""
+        if self.packing == "document":
+            if not self.columns:
+                raise ValueError("packing = 'document' serves columns in place of tokens; name them, as in ['text']")
+            for name, given in (("lengths", self.lengths), ("prefix", self.prefix)):
+                if given:
+                    raise ValueError(f"{name}: documents are served whole with packing = 'document'")
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

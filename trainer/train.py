@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from headrace.pipeline.errors import RecipeError
 from headrace.trainer.batch import BatchSource
 from headrace.trainer.checkpoint import checkpoint_path
 from headrace.trainer.device import deterministic
@@ -89,6 +90,10 @@ def train(
         IntegrityError: there are checkpoints and none is whole.
         DivergenceError: the loss is NaN or infinite.
     """
+    if run.data.packing == "document":
+        raise RecipeError(
+            "packing = 'document' serves no tokens, and every objective reads tokens; choose another packing"
+        )
     with join_world(run.run.device) as world, deterministic(world.device), catch_signals() as stop:
         session = begin(run, source, world, out, resume)
         out.mkdir(parents=True, exist_ok=True)

@@ -9,13 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.spans import Span, apply_spans, merge_spans
+from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import CORPUS, Ledger, Tally, Task
 from headrace.pipeline.split import split_key
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
@@ -61,18 +63,29 @@ class _Account:
 
 @register
 class Cut(Stage):
-    """Writes what is kept, with the spans of the columns `edits` applied: removed, or replaced by what they say."""
+    """Writes what is kept, with the spans of the columns `edits` applied: removed, or replaced by what they say.
+
+    The values of the columns `metadata` go into that of the documents, each by its name, in place of what had it.
+    """
 
     name: ClassVar[str] = "cut"
     version: ClassVar[int] = 1
     table: ClassVar[str] = "corpus"
 
     edits: tuple[str, ...] = ()
+    metadata: dict[str, str] = {}
     row_group_bytes: int = 32 << 20
 
+    @model_serializer(mode="wrap")
+    def _leave_out_no_metadata(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        config: dict[str, Any] = serialize(self)
+        if not self.metadata:
+            del config["metadata"]  # so that keys are what they were
+        return config
+
     def signal_ids(self) -> list[str]:
-        """Return the ids of the signals whose spans edit the text, sorted."""
-        return sorted({id_of_column(column) for column in self.edits})
+        """Return the ids of the signals whose columns are read, sorted."""
+        return sorted({id_of_column(column) for column in (*self.edits, *self.metadata.values())})
 
     def inputs(self) -> tuple[str, ...]:
         """Return documents, last verdicts and the side tables with spans."""
@@ -103,14 +116,29 @@ class Cut(Stage):
         beside = _beside(beside, verdicts, ["doc_id", "kept", "cluster", "cluster_size"])
         for name in self.signal_ids():
             (path,) = input_paths(task, store, f"signals:{name}")
-            beside = _beside(beside, path, ["doc_id", *(c for c in self.edits if id_of_column(c) == name)])
-        for batch, (verdict, *spans) in beside:
+            wanted = dict.fromkeys((*self.edits, *self.metadata.values()))
+            beside = _beside(beside, path, ["doc_id", *(c for c in wanted if id_of_column(c) == name)])
+        for batch, (verdict, *signals) in beside:
             kept = pc.fill_null(verdict.column("kept"), False)
             sizes = batch.column("text_bytes")
             account.drop("verdict", *_tally(sizes.filter(pc.invert(kept))))
-            documents_left = batch.filter(kept)
-            texts, edited = self._edited(documents_left, [table.filter(kept) for table in spans])
+            tables = [table.filter(kept) for table in signals]
+            documents_left = self._labelled(batch.filter(kept), tables)
+            texts, edited = self._edited(documents_left, tables)
             yield self._corpus_rows(documents_left, verdict.filter(kept), texts, edited, account)
+
+    def _labelled(self, batch: pa.RecordBatch, tables: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+        """Return documents with the values of columns in their metadata."""
+        if not self.metadata:
+            return batch
+        columns = {column: table.column(column) for table in tables for column in table.schema.names}
+        values = [columns[column].to_pylist() for column in self.metadata.values()]
+        metadata = [
+            canonical_json(json.loads(text) | dict(zip(self.metadata, row, strict=True)))
+            for text, *row in zip(batch.column("metadata").to_pylist(), *values, strict=True)
+        ]
+        place = batch.schema.get_field_index("metadata")
+        return batch.set_column(place, batch.schema.field(place), pa.array(metadata, pa.string()))
 
     def _edited(
         self, batch: pa.RecordBatch, tables: Sequence[pa.RecordBatch]

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from headrace.pipeline.packing import Packing, pack
-from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import STREAM_INDEX, Ledger, Tally, Task
 from headrace.pipeline.serving import WINDOW_DOCUMENTS, WINDOW_POSITIONS, Repetition, served, window_edges
@@ -94,7 +93,7 @@ class StreamIndex(Stage):
         """Return the tokens of each document's prefix, or None without any."""
         if self.prefix is None:
             return None
-        batches = read_batches(path, PREFIX_COLUMNS)
+        batches = read_batches(path, self.prefix.columns)
         lengths = [self.prefix.make(pa.Table.from_batches([batch]), vocabularies[0]).lengths for batch in batches]
         return np.concatenate([np.zeros(0, np.int64), *lengths])
 

@@ -24,7 +24,7 @@ from headrace.pipeline.vocabulary import Vocabulary
 ROW_GROUP_BYTES = 4 << 20
 """Of encoded parts: small, so that a range of them is read without much beside it."""
 _WHOLE_WINDOW = 1 << 40
-_KEPT = ("source", "split_key", "cluster", "cluster_size", "url")
+_KEPT = ("source", "split_key", "cluster", "cluster_size", "url", "metadata")
 
 
 def document_order(doc_id: str) -> int:
@@ -34,11 +34,13 @@ def document_order(doc_id: str) -> int:
 
 @register
 class Encode(Stage):
-    """Encodes one part of the corpus."""
+    """Encodes one part of the corpus; with `text` the texts are kept beside their tokens."""
 
     name: ClassVar[str] = "encode"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     table: ClassVar[str] = "tokens"
+
+    text: bool = False
 
     def resources(self) -> dict[str, str]:
         """Return the library that encodes."""
@@ -58,7 +60,7 @@ class Encode(Stage):
         (tokenizer_path,) = input_paths(task, store, "tokenizer")
         (corpus_path,) = input_paths(task, store, "corpus")
         vocabulary = Vocabulary.load(tokenizer_path)
-        table = pa.Table.from_batches(_encoded(corpus_path, vocabulary), TOKENS).sort_by(
+        table = pa.Table.from_batches(_encoded(corpus_path, vocabulary, self.text), TOKENS).sort_by(
             [("order", "ascending"), ("doc_id", "ascending")]
         )
         path = store.new_file(task, self.table)
@@ -68,7 +70,7 @@ class Encode(Stage):
         return Made({self.table: file}, Ledger(input=tally, kept=tally, output=tally), facts)
 
 
-def _encoded(path: Path, vocabulary: Vocabulary) -> Iterator[pa.RecordBatch]:
+def _encoded(path: Path, vocabulary: Vocabulary, keep_text: bool) -> Iterator[pa.RecordBatch]:
     columns = ["doc_id", "text", "text_bytes", *_KEPT]
     for batch in read_batches(path, columns, batch_rows=1024):
         ids = batch.column("doc_id").to_pylist()
@@ -81,6 +83,7 @@ def _encoded(path: Path, vocabulary: Vocabulary) -> Iterator[pa.RecordBatch]:
                 pa.array([len(array) for array in tokens], pa.int64()),
                 batch.column("text_bytes"),
                 *(batch.column(name) for name in _KEPT),
+                batch.column("text") if keep_text else pa.nulls(len(ids), pa.string()),
             ],
             schema=TOKENS,
         )
@@ -94,7 +97,7 @@ class Shuffle(Stage):
     """
 
     name: ClassVar[str] = "tokenize"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     table: ClassVar[str] = "tokens"
 
     text_bytes: int = 1 << 30

@@ -1,6 +1,7 @@
 """A corpus opened for streaming: its tokens, their index for a packing, and the tokenizer."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,9 +71,19 @@ class Corpus:
         """Where its `tokenizer.json` lies."""
         return self.store.part_path(self.tokenizer, 0)
 
-    def table(self, split: str) -> MendingTable:
-        """Return the windows of a split."""
-        return MendingTable(self.store, self.tokens, self.index, split, self.hidden, self.vocabulary, self.reader)
+    def table(self, split: str, *, beside: Sequence[str] = (), bare: bool = False) -> MendingTable:
+        """Return the windows of a split, with these columns beside tokens; with `bare` without tokens.
+
+        Raises:
+            InputError: texts are asked for, and were not kept.
+        """
+        if "text" in beside and not upstream(self.tokens, "encoded", self.store).config.get("text"):
+            raise InputError(
+                f"{self.place}: no texts were kept beside these tokens; set text = true in the recipe's step of kind "
+                "'tokenize', and build"
+            )
+        given = self.store, self.tokens, self.index, split, self.hidden, self.vocabulary, self.reader
+        return MendingTable(*given, beside=beside, bare=bare)
 
 
 class Opener:

@@ -6,6 +6,7 @@ the arithmetic of the mixture stays what the index says, its positions spread ev
 not depend on who found the damage, or how, but on which windows are quarantined; a run keeps the list.
 """
 
+import dataclasses
 import logging
 from typing import Any, NamedTuple
 
@@ -37,8 +38,8 @@ class MendingTable(TokenTable):
     step: int = 0
     """The step that batches are made of now."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.quarantined: dict[int, tuple[int, str]] = {}
         """Since which step a window is replaced, and why."""
 
@@ -87,7 +88,8 @@ class MendingTable(TokenTable):
             if there == number:
                 return window
             layout = self._lent(window.layout, number, there)
-            return Window.of(layout, window.tokens, window.begins, window.masked, window.read_ids)
+            lent = Window.of(layout, window.tokens, window.begins, window.masked, window.read_ids)
+            return dataclasses.replace(lent, beside=window.beside)
 
     def fills(self, number: int) -> Int64s:
         """Return the positions of each row of a window that are no padding."""

@@ -3,8 +3,8 @@
 A window's rows are packed from the lengths of its documents alone, so its layout can be known without its tokens.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.packing import Packed, Packing, pack
-from headrace.pipeline.prefixes import COLUMNS as PREFIX_COLUMNS
 from headrace.pipeline.prefixes import Prefix, Prefixes
 from headrace.pipeline.remote.mirror import MirrorStore
 from headrace.pipeline.remote.ranges import Range, RangeReader
@@ -26,6 +25,7 @@ from headrace.pipeline.split import heldout_column
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import as_numbers, read_columns
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
+from headrace.trainer.streaming.beside import stored_columns, values_of
 from headrace.trainer.streaming.parts import LocalParts, Parts, RemoteParts
 from headrace.trainer.streaming.splicing import spliced
 
@@ -69,6 +69,8 @@ class Window:
     lines: Int64s
     pieces_table: Int64s
     read_ids: Callable[[], pa.Array] = field(repr=False)
+    beside: Mapping[str, Sequence[Any]] = field(default_factory=dict, repr=False)
+    """What was asked of columns beside tokens, for all documents of the window."""
 
     @classmethod
     def of(
@@ -96,7 +98,8 @@ class Window:
     @property
     def num_bytes(self) -> int:
         """What it takes in memory, nearly."""
-        return self.tokens.nbytes + 2 * self.lines.nbytes + 2 * self.pieces_table.nbytes
+        beside = sum(getattr(column, "nbytes", 64 * len(column)) for column in self.beside.values())
+        return self.tokens.nbytes + 2 * self.lines.nbytes + 2 * self.pieces_table.nbytes + int(beside)
 
     @cached_property
     def ids(self) -> pa.Array:
@@ -120,7 +123,10 @@ class Window:
 
 
 class TokenTable:
-    """The windows of one token artifact that serve something of a split."""
+    """The windows of one token artifact that serve something of a split.
+
+    `beside` are columns that windows have; with `bare` windows have no tokens.
+    """
 
     def __init__(
         self,
@@ -131,7 +137,10 @@ class TokenTable:
         hidden: frozenset[str],
         vocabulary: Vocabulary,
         reader: RangeReader | None = None,
+        beside: Sequence[str] = (),
+        bare: bool = False,
     ) -> None:
+        self._beside, self._bare = tuple(beside), bare
         self._hidden, self._hidden_orders = hidden, _orders(hidden)
         self._folder = store.artifact_folder(tokens.stage, tokens.key)
         self._files = [part.files[tokens.table] for part in tokens.parts]
@@ -198,7 +207,7 @@ class TokenTable:
     @property
     def _layout_columns(self) -> list[str]:
         more = [self._repetition.column] if self._repetition else []
-        return list(dict.fromkeys(["split_key", "num_tokens", *more, *(PREFIX_COLUMNS if self._prefix else ())]))
+        return list(dict.fromkeys(["split_key", "num_tokens", *more, *(self._prefix.columns if self._prefix else ())]))
 
     def _read_layout(self, number: int) -> Layout:
         table = self._read(number, self._layout_columns)
@@ -226,6 +235,18 @@ class TokenTable:
             IntegrityError: its bytes are not those that the manifest names, or are gone.
         """
         layout = self.layout(number)
+        tokens, starts = self._tokens(number, layout)
+        pa.default_memory_pool().release_unused()  # what it took to read is of the size of what was read
+        begins = starts[layout.documents]
+        window = Window.of(layout, tokens, begins, self._masked(number, layout), lambda: self._ids(number))
+        if not self._beside:
+            return window
+        return replace(window, beside=values_of(self._read(number, stored_columns(self._beside)), self._beside))
+
+    def _tokens(self, number: int, layout: Layout) -> tuple[NDArray[Any], Int64s]:
+        """Return the tokens of all documents of a window, prefixes before them, and where those of each begin."""
+        if self._bare:
+            return np.zeros(0, self._dtype), np.zeros(int(self._places["num_documents"][number]), np.int64)
         blobs = self._read(number, ["tokens"]).column("tokens").combine_chunks()
         _, offsets, data = blobs.buffers()
         bounds = np.frombuffer(offsets, np.int32, len(blobs) + 1, blobs.offset * 4).astype(np.int64)
@@ -233,8 +254,7 @@ class TokenTable:
         starts = (bounds - bounds[0]) // self._dtype.itemsize
         if layout.prefixes is not None:
             tokens, starts = spliced(tokens, starts, *layout.prefixes[::-1])
-        begins = starts[layout.documents]
-        return Window.of(layout, tokens, begins, self._masked(number, layout), lambda: self._ids(number))
+        return tokens, starts
 
     def _ids(self, number: int) -> pa.Array:
         return self._read(number, ["doc_id"]).column("doc_id").combine_chunks()
