@@ -37,6 +37,7 @@ class TakenDown:
     """What a takedown did: the records that it added, and the deletion vector of the corpus with what it hides."""
 
     records: tuple[str, ...]
+    named: tuple[Named, ...]
     vector: Path | None
     hidden: tuple[str, ...]
     held: tuple[Held, ...]
@@ -63,7 +64,7 @@ def take_down(path: Path, named: Sequence[Named], reason: str, date: str = "") -
     hidden = hidden_ids(way.manifest, store)
     held = tuple(_held(way.chain, store, hidden))
     where = None if vector is None else store.find_manifest(vector.stage, vector.key)
-    return TakenDown(records, where, tuple(sorted(hidden)), held)
+    return TakenDown(records, tuple(named), where, tuple(sorted(hidden)), held)
 
 
 def deletion_vector(corpus: Manifest, store: Store) -> Manifest | None:

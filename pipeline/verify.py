@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from headrace.pipeline.consistency import commit_faults, input_faults, ledger_faults, manifest_faults
 from headrace.pipeline.damage import Damage, find_damage
+from headrace.pipeline.erasures import FOLDER as ERASURES
+from headrace.pipeline.erasures import Erasure
 from headrace.pipeline.errors import HeadraceError, IntegrityError, StoreError, UnstableValueError
 from headrace.pipeline.hashing import digest_bytes, digest_file, digest_json
 from headrace.pipeline.lock import Lock
@@ -161,6 +163,8 @@ class _Verifier:
             self.check_artifact(path.parent)
         for path in sorted(root.glob("names/*/[!.]*.json")):
             self.check_name(path)
+        for path in sorted(root.glob(f"{ERASURES}/[0-9a-f]*.json")):
+            self.check_record(Erasure, path)
         for path in sorted(root.glob(f"{FOLDER}/[!.]*.json")):
             self.check_suppression(path)
         for path in sorted(root.glob(f"locks/*{LOCK_SUFFIX}")):

@@ -8,7 +8,7 @@ division, so that nothing is lost to rounding.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import SEEK_END
@@ -20,6 +20,7 @@ import pyarrow as pa
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.plugin_code import code_identity
+from headrace.pipeline.erasures import Erasure, erased_in, erasures
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
@@ -33,6 +34,9 @@ from headrace.pipeline.store import Store
 from headrace.pipeline.tables import TableWriter, table_writers
 
 log = logging.getLogger(__name__)
+
+ERASED = "erased"
+"""Reason of a record that was taken down for good (`pipeline.erasure`)."""
 
 BATCH_ROWS = 256
 BATCH_CHARACTERS = 8 << 20
@@ -82,6 +86,15 @@ class Read(Stage):
     sources: tuple[SourceConfig, ...]
     sample: int | None = None
     limit: int | None = None
+    erased: tuple[str, ...] = ()
+    """Ids of the documents that are read no more: of each only its id, place and size are told."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_erased(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        config: dict[str, Any] = serialize(self)
+        if not self.erased:
+            del config["erased"]  # so that keys are what they were
+        return config
 
     def resources(self) -> dict[str, str]:
         """Return what readers and extractors say can change what they give."""
@@ -103,7 +116,7 @@ class Read(Stage):
 
     def plan_sized(self, planning: Planning, task_bytes: int) -> list[Task]:
         """Return tasks of about `task_bytes` of input each, in row order."""
-        tasks = []
+        tasks, known = [], erasures(planning.store)
         for source in self.sources:
             one = self.model_copy(update={"sources": (source,)})
             for group in group_files(planning.files[source.name], task_bytes):
@@ -113,7 +126,7 @@ class Read(Stage):
                         TaskInput(role="raw", content=f.sha256, path=str(f.path), size=f.size, start=start, end=end)
                         for f in group
                     ]
-                    tasks.append(one.task(inputs))
+                    tasks.append(one.task(inputs, **_erased(inputs, known)))
         return tasks
 
     def run(self, task: Task, store: Store) -> Made:
@@ -124,7 +137,7 @@ class Read(Stage):
         }
         with table_writers(*writers.values()):
             documents, records = _Rows(writers[self.table], DOCUMENTS), _Rows(writers["records"], RECORDS)
-            work = _Reading(self.sources[0], self.sample, self.limit, records)
+            work = _Reading(self.sources[0], self.sample, self.limit, records, frozenset(self.erased))
             for item in task.inputs:
                 for document in work.read(item):
                     documents.add(document)
@@ -143,6 +156,12 @@ def _slices(source: SourceConfig, file: RawFile, target: int) -> list[tuple[int 
     with file.path.open("rb") as opened:
         ends = [0, *find_cuts(opened, target), file.size]
     return list(pairwise(ends)) if len(ends) > 2 else [(None, None)]
+
+
+def _erased(inputs: Sequence[TaskInput], known: Mapping[str, Erasure]) -> dict[str, list[str]]:
+    """Return what a task's config says of documents that are read no more; nothing, where none lies in its inputs."""
+    doc_ids = erased_in(inputs, known)
+    return {"erased": doc_ids} if doc_ids else {}
 
 
 class _Rows:
@@ -182,6 +201,7 @@ class _Reading:
     sample: int | None
     limit: int | None
     records: _Rows
+    erased: frozenset[str] = frozenset()
     kept: Tally = field(default_factory=Tally)
     dropped: dict[str, Tally] = field(default_factory=dict)
     gaps: dict[str, int] = field(default_factory=dict)
@@ -250,7 +270,7 @@ class _Reading:
             row = self._row(
                 origin,
                 doc_id=doc_id,
-                url=entry.url or None,
+                url=None if outcome.reason == ERASED else entry.url or None,
                 kind=entry.kind,
                 fate="dropped",
                 reason=outcome.reason,
@@ -275,6 +295,8 @@ class _Reading:
         return document, _Fate(entry.extent, "kept", None)
 
     def _fetch(self, record: Record, doc_id: str) -> Extracted | Dropped:
+        if doc_id in self.erased:
+            return Dropped(ERASED)
         if self.sample is not None and int(doc_id[:8], 16) >= self.sample:
             return Dropped("not_sampled")
         if self.limit is not None and len(self.limited) >= self.limit:
