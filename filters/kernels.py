@@ -11,8 +11,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.cgutils import get_item_pointer
+from numba.extending import intrinsic
 
 
 class _FolderCache(FunctionCache):
@@ -58,6 +61,30 @@ def _folder_digest(folder: Path) -> str:
     for path in sorted(folder.glob("*.py")):
         found.update(f"{path.name}\n".encode() + sha256(path.read_bytes()).digest())
     return found.hexdigest()
+
+
+def _prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """Return the type of `prefetch`, and what writes its code."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = signature.args[0]
+        value = context.make_array(kind)(context, builder, arguments[0])
+        at = [arguments[1], *([ir.Constant(arguments[1].type, 0)] * (kind.ndim - 1))]
+        locate: Any = get_item_pointer
+        pointer = locate(context, builder, kind, value, at, wraparound=False)
+        place = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        call = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], call)
+        builder.call(function, [place, *(ir.Constant(number, one) for one in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
+"""`prefetch(array, index)` in a kernel asks the processor to fetch what lies there, which is soon read; nothing is read by
+it, so the place may be any."""
 
 
 def kernel(*, within: bool = False) -> Any:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -500,6 +501,26 @@ def test_no_more_is_fetched_ahead_than_allowed(tmp_path: Path) -> None:
     assert bytes(reader.get(ranges[50])) == data[5000:5100]
     time.sleep(0.2)
     assert {path.stem for path in chunks(tmp_path / "cache")} == {one.name for one in [*ranges[:10], ranges[50]]}
+
+
+def test_many_threads_fetch_a_range_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    remote = RemoteFolder(f"faulty://{tmp_path}", Patience(5.0, 1))
+    ranges = [Range(remote, "file", n, n + 50, f"{n:064x}") for n in range(40)]
+
+    def slowly(path: str, data: bytes) -> bytes:
+        time.sleep(0.002)
+        return data
+
+    Faulty.fault = staticmethod(slowly)
+    for ahead in (0, 1000):
+        Faulty.reads.clear()
+        reader = RangeReader(ChunkCache(tmp_path / f"cache-{ahead}", 1 << 20), ahead)
+        reader.expect(ranges)
+        with ThreadPoolExecutor(8) as pool:
+            found = [bytes(data) for data in pool.map(reader.get, [one for one in ranges for _ in range(8)])]
+        assert found == [bytes(range(n, n + 50)) for n in range(40) for _ in range(8)]
+        assert len(Faulty.reads) == 40
 
 
 def test_an_error_ahead_is_raised_where_the_range_is_needed(tmp_path: Path) -> None:

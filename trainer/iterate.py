@@ -76,7 +76,7 @@ class Batches:
 
     @property
     def quarantined(self) -> tuple[Quarantined, ...]:
-        """Windows that were damaged and replaced so far (`damaged = "replace"`), to be kept beside the state."""
+        """Windows that this process found damaged and replaced (`damaged = "replace"`), to be kept beside the state."""
         return tuple(self.stream.quarantined)
 
     def state_dict(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class RangeReader:
             mine = coming is None or coming.cancel()  # what nobody has begun is done here
             if coming is None or mine:
                 coming = self._coming[wanted.name] = Future()
+                coming.set_running_or_notify_cancel()
         if mine:
             _do(coming, self._fetch, wanted)
         try:
@@ -132,12 +133,11 @@ class RangeReader:
 
 
 def _do(future: Future[Data | None], act: Callable[[Range], Data | None], on: Range) -> None:
-    """Do something, unless it was cancelled; its result or error is the future's."""
-    if future.set_running_or_notify_cancel():
-        try:
-            future.set_result(act(on))
-        except Exception as error:
-            future.set_exception(error)
+    """Do something; its result or error is the future's, which runs."""
+    try:
+        future.set_result(act(on))
+    except BaseException as error:
+        future.set_exception(error)
 
 
 class _Workers:
@@ -160,4 +160,6 @@ class _Workers:
 
     def _run(self) -> None:
         while True:
-            _do(*self._waiting.get())
+            future, act, on = self._waiting.get()
+            if future.set_running_or_notify_cancel():
+                _do(future, act, on)
