@@ -83,8 +83,7 @@ def _prefetch(typing: Any, array: Any, index: Any) -> Any:
 
 
 prefetch: Any = intrinsic(_prefetch)
-"""`prefetch(array, index)` in a kernel asks the processor to fetch what lies there, which is soon read; nothing is read by
-it, so the place may be any."""
+"""`prefetch(array, index)` in a kernel asks the processor for what is soon read there. Any place may be named."""
 
 
 def kernel(*, within: bool = False) -> Any:

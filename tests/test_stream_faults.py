@@ -211,12 +211,13 @@ def test_exposure_finds_what_stood_in(tokens: Path) -> None:
 
 
 LOOP = """
-import json, os, signal, sys
+import json, os, signal, sys, time
 from torch.utils.data import DataLoader
 from headrace.trainer.dataset import Stream
 if __name__ == "__main__":
     batches = iter(DataLoader(Stream(json.loads(sys.argv[1]), seed=1), batch_size=None, num_workers=2))
     next(batches)
+    time.sleep(1)  # until workers wait: killed while torch hands over a tensor, one leaves that tensor in /dev/shm
     os.kill(batches._workers[0].pid, signal.SIGKILL)
     for batch in batches:
         pass

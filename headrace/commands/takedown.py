@@ -11,9 +11,9 @@ from headrace.commands.recipe_options import Sources, Workers, build_options, ch
 from headrace.commands.suppress import Date, Domain, Reason, Url
 from headrace.commands.train import trained_steps
 from headrace.console import Result, as_data, facts, stderr, table
-from headrace.pipeline.store import Store
 
 if TYPE_CHECKING:
+    from headrace.pipeline.store import Store
     from headrace.pipeline.takedown import TakenDown
 
 Doc = Annotated[str | None, typer.Option("--doc", metavar="ID", help="This one document.")]
@@ -63,7 +63,7 @@ def takedown(
     exposed = {str(folder): _exposed(folder, done.hidden) for folder in run or ()}
     data = as_data(done) | {"exposure": exposed}
     if rewrite is not None:
-        rewritten = _rewrite(Store.containing(Path(manifest)), done, date, rewrite, source, workers)
+        rewritten = _rewrite(_store_of(Path(manifest)), done, date, rewrite, source, workers)
         return Result(data | {"vector": None} | rewritten, lambda console: console.print(facts(rewritten)))
     stderr().print(
         "parts are untouched: build the recipe again for a corpus without it"
@@ -89,12 +89,18 @@ def _finished(manifest: Path) -> bool:
     """Finish a removal that was begun in the manifest's store; tell whether there was one, and the manifest went."""
     from headrace.pipeline.erasure import finish_removal
 
-    files, _ = finish_removal(Store.containing(manifest))
+    files, _ = finish_removal(_store_of(manifest))
     return files > 0 and not manifest.exists()
 
 
+def _store_of(manifest: Path) -> "Store":
+    from headrace.pipeline.store import Store
+
+    return Store.containing(manifest)
+
+
 def _rewrite(
-    store: Store, done: "TakenDown", date: str, recipe: str, source: list[str] | None, workers: int | None
+    store: "Store", done: "TakenDown", date: str, recipe: str, source: list[str] | None, workers: int | None
 ) -> dict[str, Any]:
     """Build a recipe without what was taken down, and remove all that was made from it."""
     from headrace.pipeline.build import build
