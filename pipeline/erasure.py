@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from headrace.pipeline.build import Built
 from headrace.pipeline.build_chain import builds_of
-from headrace.pipeline.erasures import FOLDER, Erasure, RawPlace, erasures
+from headrace.pipeline.erasures import FOLDER, Erasure, RawPlace, erased_places
 from headrace.pipeline.lock import Lock, locks_of
 from headrace.pipeline.schema import Commit, Manifest, NamedArtifact, Part, Signed
 from headrace.pipeline.stages.suppress import Suppress
-from headrace.pipeline.store import COMMIT, MANIFEST, Store, replace, writing
+from headrace.pipeline.store import COMMIT, MANIFEST, Store, put_if_absent, replace, writing
 from headrace.pipeline.suppressions import What, in_force, normal_value, suppress
 from headrace.pipeline.tables import read_batches, read_columns
 
@@ -58,19 +58,22 @@ def record_erasures(store: Store, names: Iterable[tuple[What, str]]) -> list[str
         names: what they are named by, as suppressions name them.
     """
     entries = tuple({"what": what, "value": normal_value(what, value), "reason": ""} for what, value in names)
-    known = erasures(store)
+    places = {(content, *place) for content, known in erased_places(store).items() for place in known}
     found: dict[str, set[tuple[str, int]]] = {}
     for part, rows in _read_rows(store, Suppress(entries=entries)):
         for row in rows:
             found.setdefault(row["doc_id"], set()).update(_places(part, row["origin"]))
-    for doc_id, places in found.items():
-        old = {(one.content, one.offset) for one in known[doc_id].places} if doc_id in known else set()
-        if places | old != old:
-            everything = tuple(RawPlace(content=content, offset=at) for content, at in sorted(places | old))
-            path = store.root / FOLDER / f"{doc_id}.json"
-            with writing(path):
-                path.parent.mkdir(exist_ok=True)
-                replace(path, Erasure(doc_id=doc_id, places=everything).render())
+    new = {
+        doc_id: tuple(RawPlace(content=content, offset=at) for content, at in sorted(mine))
+        for doc_id, mine in sorted(found.items())
+        if not {(content, at, doc_id) for content, at in mine} <= places
+    }
+    if new:
+        record = Erasure(documents=new)
+        path = store.root / FOLDER / f"{record.name}.json"
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+            put_if_absent(path, record.render())
     return sorted(found)
 
 

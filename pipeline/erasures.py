@@ -8,6 +8,9 @@ from headrace.pipeline.store import Store
 
 FOLDER = "erasures"
 
+Known = Mapping[str, Sequence[tuple[int, str]]]
+"""By the sha256 of a raw input: at which offsets documents lie that are read no more, and their ids."""
+
 
 class RawPlace(Strict):
     """Where a record lies: the sha256 of a raw input, and the offset of its bytes there."""
@@ -17,26 +20,34 @@ class RawPlace(Strict):
 
 
 class Erasure(Signed):
-    """A document that is read no more (`erasures/<doc_id>.json`), and where it was found."""
+    """Documents that are read no more (`erasures/<16 hex>.json`), by id, and where each was found."""
 
     kind: Literal["headrace.erasure"] = "headrace.erasure"
-    doc_id: str
-    places: tuple[RawPlace, ...]
+    documents: dict[str, tuple[RawPlace, ...]]
+
+    @property
+    def name(self) -> str:
+        """What the record is called by."""
+        return self.digest[:16]
 
 
-def erasures(store: Store) -> dict[str, Erasure]:
-    """Return the documents that are read no more, by id; raises IntegrityError for a damaged record."""
-    found = (Erasure.load(path) for path in sorted((store.root / FOLDER).glob("[0-9a-f]*.json")))
-    return {one.doc_id: one for one in found}
+def erased_places(store: Store) -> Known:
+    """Return all that is read no more; raises IntegrityError for a damaged record."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for path in sorted((store.root / FOLDER).glob("[0-9a-f]*.json")):
+        for doc_id, places in Erasure.load(path).documents.items():
+            for place in places:
+                found.setdefault(place.content, []).append((place.offset, doc_id))
+    return found
 
 
-def erased_in(inputs: Sequence[TaskInput], known: Mapping[str, Erasure]) -> list[str]:
+def erased_in(inputs: Sequence[TaskInput], known: Known) -> list[str]:
     """Return the ids of the documents that lie in raw inputs and are read no more, sorted."""
     return sorted(
-        doc_id for doc_id, one in known.items() if any(_holds(item, place) for item in inputs for place in one.places)
+        {
+            doc_id
+            for item in inputs
+            for offset, doc_id in known.get(item.content, ())
+            if item.start is None or item.end is None or item.start <= offset < item.end
+        }
     )
-
-
-def _holds(item: TaskInput, place: RawPlace) -> bool:
-    inside = item.start is None or item.end is None or item.start <= place.offset < item.end
-    return item.content == place.content and inside

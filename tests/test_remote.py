@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -489,6 +490,20 @@ def test_windows_are_fetched_before_they_are_needed(tokens: Path, tmp_path: Path
     while len({path.stem for path in chunks(tmp_path)} & groups) < len(groups) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert {path.stem for path in chunks(tmp_path)} >= groups
+
+
+def test_what_is_fetched_again_is_compared_again(tmp_path: Path) -> None:
+    data = bytes(range(100))
+    (tmp_path / "file").write_bytes(data)
+    digest = sha256(data).hexdigest()
+    wanted = Range(RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1)), "file", 0, 100, digest, digest)
+    cache = ChunkCache(tmp_path / "cache", 1 << 20)
+    reader = RangeReader(cache, 0)
+    assert bytes(reader.get(wanted)) == data
+    cache.drop(digest)
+    (tmp_path / "file").write_bytes(data[::-1])
+    with pytest.raises(IntegrityError, match="file: bytes 0 to 100 are not what"):
+        reader.get(wanted)
 
 
 def test_no_more_is_fetched_ahead_than_allowed(tmp_path: Path) -> None:

@@ -199,6 +199,7 @@ class Stream:
         else:
             located = joined([self._find(*self._share(step, rank, world)) for step in range(first, stop)])
         arrays, beside = self._assemble(located, self.plan.without_prefix(first))
+        self._read_ahead(begin)
         batches = []
         for number, step in enumerate(range(first, stop)):
             rows = slice(number * count, (number + 1) * count)
@@ -215,16 +216,19 @@ class Stream:
         return self.plan.first_sample(step) + rank * (rows // world), rows // world
 
     def _find(self, first: int, count: int) -> Located:
-        """Locate samples; what the block and the next one need is read ahead."""
+        """Locate samples."""
         number = first // BLOCK
         if number == 0 and self._expected < 0:
             self._fetch_ahead((k, next(self.sources[k].windows_from(0))[0]) for k in self._elsewhere)
-        located = self.samples.find(first, count)
+        return self.samples.find(first, count)
+
+    def _read_ahead(self, first: int) -> None:
+        """Have what a sample's block and the next one need read, once; the rows that are waited for come first."""
+        number = first // BLOCK
         if number != self._expected:
             self._expected = number
             self._fetch_ahead(self.samples.upcoming(number, self._elsewhere))
             self._cache.expect([*self.samples.windows(number), *self.samples.windows(number + 1)])
-        return located
 
     def _fetch_ahead(self, windows: Iterable[tuple[int, int]]) -> None:
         """Fetch what lies elsewhere of some windows, in this order, until so much is coming as may."""

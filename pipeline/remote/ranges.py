@@ -100,12 +100,13 @@ class RangeReader:
     def _fetch(self, wanted: Range) -> Data:
         data = self._cache.get(wanted.name)
         if data is not None:
-            if len(data) == wanted.size and self._is_right(wanted, data):
+            if len(data) == wanted.size and (wanted.name in self._checked or _is_right(wanted, data)):
+                self._checked.add(wanted.name)
                 return data
             self._cache.drop(wanted.name)
         for last in (False, True):  # what was damaged on the way is right the second time
             fetched = self._read(wanted)
-            if self._is_right(wanted, fetched):
+            if _is_right(wanted, fetched):
                 break
             if last:
                 raise IntegrityError(
@@ -115,13 +116,6 @@ class RangeReader:
         self._cache.put(wanted.name, fetched)
         return fetched
 
-    def _is_right(self, wanted: Range, data: Data) -> bool:
-        if wanted.digest and wanted.name not in self._checked:
-            if sha256(data).hexdigest() != wanted.digest:
-                return False
-            self._checked.add(wanted.name)
-        return True
-
     @staticmethod
     def _read(wanted: Range) -> bytes:
         data = wanted.remote.read(wanted.path, wanted.start, wanted.end)
@@ -130,6 +124,10 @@ class RangeReader:
         if len(data) != wanted.size:
             raise IntegrityError(f"{wanted.url}: it ends before byte {wanted.end}, which the manifest names")
         return data
+
+
+def _is_right(wanted: Range, data: Data) -> bool:
+    return not wanted.digest or sha256(data).hexdigest() == wanted.digest
 
 
 def _do(future: Future[Data | None], act: Callable[[Range], Data | None], on: Range) -> None:

@@ -8,7 +8,7 @@ division, so that nothing is lost to rounding.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import SEEK_END
@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.plugin_code import code_identity
-from headrace.pipeline.erasures import Erasure, erased_in, erasures
+from headrace.pipeline.erasures import Known, erased_in, erased_places
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
@@ -116,7 +116,7 @@ class Read(Stage):
 
     def plan_sized(self, planning: Planning, task_bytes: int) -> list[Task]:
         """Return tasks of about `task_bytes` of input each, in row order."""
-        tasks, known = [], erasures(planning.store)
+        tasks, known = [], erased_places(planning.store)
         for source in self.sources:
             one = self.model_copy(update={"sources": (source,)})
             for group in group_files(planning.files[source.name], task_bytes):
@@ -158,7 +158,7 @@ def _slices(source: SourceConfig, file: RawFile, target: int) -> list[tuple[int 
     return list(pairwise(ends)) if len(ends) > 2 else [(None, None)]
 
 
-def _erased(inputs: Sequence[TaskInput], known: Mapping[str, Erasure]) -> dict[str, list[str]]:
+def _erased(inputs: Sequence[TaskInput], known: Known) -> dict[str, list[str]]:
     """Return what a task's config says of documents that are read no more; nothing, where none lies in its inputs."""
     doc_ids = erased_in(inputs, known)
     return {"erased": doc_ids} if doc_ids else {}
