@@ -136,6 +136,22 @@ def test_s3_gives_the_same_batches(in_s3: str, tokens: Path, tmp_path: Path) -> 
     assert there.plan.corpora[0].path == in_s3
 
 
+def test_the_kernels_that_are_loaded_meanwhile_are_those_that_run(tokens: Path, tmp_path: Path) -> None:
+    code = """
+import sys
+from headrace.pipeline.packing import _pack_concat
+from headrace.trainer.streaming.rows import _fill, gather_slots
+from headrace.trainer.stream import open_stream
+from headrace.trainer.stream_config import DataConfig
+stream = open_stream(DataConfig.model_validate_json(sys.argv[1]), 0)
+stream.batch(0)
+print([len(kernel.signatures) for kernel in (_fill, gather_slots, _pack_concat)])
+"""
+    data = config(f"file://{tokens}", tmp_path, packing="concat").model_dump_json()
+    ran = subprocess.run([sys.executable, "-c", code, data], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[1, 1, 1]"
+
+
 def test_s3_mixed_with_a_corpus_of_this_machine(in_s3: str, tokens: Path, tmp_path: Path) -> None:
     other = make_tokens(Store.open(tmp_path / "store"), np.full(5000, 30), 0, vocabulary=600)
     plans = [[in_s3, str(other)], [str(tokens), str(other)]]

@@ -24,7 +24,7 @@ from headrace.trainer.streaming.corpus import Corpus, Opener, Serving
 from headrace.trainer.streaming.fair import Change, FairOrder
 from headrace.trainer.streaming.mending import MendingTable, Quarantined
 from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
-from headrace.trainer.streaming.rows import RowArrays, gather_slots
+from headrace.trainer.streaming.rows import RowArrays, gather_slots, load_kernels
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
 from headrace.trainer.streaming.windows import Piece, TokenTable, Window
@@ -220,6 +220,8 @@ class Stream:
         number = first // BLOCK
         if number == 0 and self._expected < 0:
             self._fetch_ahead((k, next(self.sources[k].windows_from(0))[0]) for k in self._elsewhere)
+            if self._elsewhere and self._width:
+                load_kernels(self.plan.packing, self.corpora[0].vocabulary.token_bytes)
         return self.samples.find(first, count)
 
     def _read_ahead(self, first: int) -> None:

@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.filters.kernels import kernel, prefetch
+from headrace.pipeline.packing import Packing, pack
+from headrace.pipeline.vocabulary import token_dtype
 from headrace.trainer.batch import IGNORE
-from headrace.trainer.streaming.windows import Window
+from headrace.trainer.streaming.windows import Layout, Window
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -178,3 +180,13 @@ class RowArrays:
         arrays = self._arrays.reshape(4, -1, length)
         restart_pieces(arrays[2], arrays[3], apart)
         return RowArrays(arrays)
+
+
+def load_kernels(packing: Packing, token_bytes: int) -> None:
+    """Load compiled kernels, while a first window is waited for."""
+    packed = pack(packing, np.ones(1, np.int64), 1)
+    layout = Layout(np.zeros(1, np.int64), np.zeros(1, np.int64), packed)
+    tokens, nothing = np.zeros(1, token_dtype(token_bytes)), np.zeros(1, np.int64)
+    window = Window.of(layout, tokens, nothing, np.zeros(1, np.bool_), list)
+    places, _, rows = gather_slots(nothing, nothing, 1)
+    RowArrays.empty(1, 1).write(window, rows, places, 0, apart=True, bare=False)
