@@ -64,7 +64,7 @@ def takedown(
     data = as_data(done) | {"exposure": exposed}
     if rewrite is not None:
         rewritten = _rewrite(_store_of(Path(manifest)), done, date, rewrite, source, workers)
-        return Result(data | {"vector": None} | rewritten, lambda console: console.print(facts(rewritten)))
+        return Result(data | {"vector": None} | rewritten, lambda console: _show_rewritten(console, done, rewritten))
     stderr().print(
         "parts are untouched: build the recipe again for a corpus without it"
         if done.hidden
@@ -74,10 +74,7 @@ def takedown(
     def show(console: Console) -> None:
         console.print(facts({"suppressions": len(done.records), "deletion vector": done.vector or "-"}))
         console.print(table(("hidden",), [(doc_id,) for doc_id in done.hidden]))
-        if done.held:
-            console.print(
-                table(("held for review", "went for", "step"), [(h.doc_id, h.survivor, h.step) for h in done.held])
-            )
+        _show_held(console, done)
         if exposed:
             columns = ("run", "steps", "tokens")
             console.print(table(columns, [(name, one["steps"], one["tokens"]) for name, one in exposed.items()]))
@@ -91,6 +88,21 @@ def _finished(manifest: Path) -> bool:
 
     files, _ = finish_removal(_store_of(manifest))
     return files > 0 and not manifest.exists()
+
+
+def _show_held(console: Console, done: "TakenDown") -> None:
+    if done.held:
+        columns = ("held for review", "went for", "step")
+        console.print(table(columns, [(h.doc_id, h.survivor, h.step) for h in done.held]))
+
+
+def _show_rewritten(console: Console, done: "TakenDown", rewritten: dict[str, Any]) -> None:
+    told = {name.replace("_", " "): value for name, value in rewritten.items() if name not in ("erased", "build_again")}
+    console.print(facts(told))
+    console.print(table(("erased",), [(doc_id,) for doc_id in rewritten["erased"]]))
+    _show_held(console, done)
+    if rewritten["build_again"]:
+        console.print(f"build again, as they held some of it: {', '.join(rewritten['build_again'])}")
 
 
 def _store_of(manifest: Path) -> "Store":
