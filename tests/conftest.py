@@ -1,9 +1,14 @@
 """Fixtures that every test may use."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell has what it starts in the background ignore Ctrl-C, and so would the commands that tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("headrace", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("headrace")
