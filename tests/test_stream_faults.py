@@ -360,3 +360,31 @@ def test_ranks_tell_each_other_what_they_replace(tokens: Path) -> None:
     assert asked[1] == [[0.0, 6.0], [0.0] * 3 + [5.0, 0.0, 2.0, 7.0, 0.0, 0.0]]
     places = [[entry[:3] for entry in stream.quarantined] for stream in streams]
     assert places[0] == places[1] == [(3, 0, 1), (5, 0, 2), (7, 0, 0)]
+
+
+RESUME = """
+import json, sys, warnings
+warnings.filterwarnings("ignore")
+from torchdata.stateful_dataloader import StatefulDataLoader
+from headrace.trainer.dataset import Stream
+if __name__ == "__main__":
+    def loader():
+        return StatefulDataLoader(Stream(json.loads(sys.argv[1]), seed=3), batch_size=None, num_workers=3)
+    for taken in (1, 2, 3, 4):
+        first = loader()
+        for number, batch in enumerate(first, 1):
+            if number == taken:
+                state = first.state_dict()
+                break
+        again = loader()
+        again.load_state_dict(state)
+        print(json.dumps([int(batch["step"]) for batch, _ in zip(again, range(5))]))
+"""
+
+
+def test_a_state_from_before_every_worker_gave_something(tokens: Path) -> None:
+    command = [sys.executable, "-c", RESUME, config(tokens).model_dump_json()]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert ran.returncode == 0, ran.stderr
+    found = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert found == [list(range(taken, taken + 5)) for taken in (1, 2, 3, 4)]

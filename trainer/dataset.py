@@ -28,13 +28,14 @@ class Stream(Batches, IterableDataset[dict[str, Any]]):
         worker = get_worker_info()
         first = 0 if worker is None or self._of_worker else worker.id
         step = self.stream.plan.step_of(self._seen) + first
-        self._of_worker = worker is not None
+        self._of_worker, self._seen = worker is not None, self.stream.plan.first_sample(step)
         yield from self._iterate(step, 1 if worker is None else worker.num_workers)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain JSON, below 1 KB."""
         worker = get_worker_info()
-        return super().state_dict() | ({} if worker is None else {"worker": [worker.id, worker.num_workers]})
+        begun = worker is not None and self._of_worker  # before that it is where all of them are
+        return super().state_dict() | ({"worker": [worker.id, worker.num_workers]} if worker and begun else {})
 
     def load_state_dict(self, state: Mapping[str, Any], log: Any = (), quarantined: Any = ()) -> "Stream":
         """Go to the position of a state; see `Batches.load_state_dict`."""

@@ -63,6 +63,11 @@ class ChunkCache:
         """Keep a chunk, if there is room on the disk for it."""
         if len(data) > self._limit or not data:
             return
+        with self._lock:  # room is made before anything is written, so that the limit holds at any moment
+            self._size = self._scanned() if self._size is None else self._size
+            if self._size + len(data) > self._limit:
+                self._size = self._make_room(len(data))
+            self._size += len(data)
         path = self._path(name)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:
@@ -72,11 +77,6 @@ class ChunkCache:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             log.warning("%s: what was fetched is not kept: %s", self._folder, error.strerror)
-            return
-        with self._lock:
-            self._size = len(data) + (self._scanned() if self._size is None else self._size)
-            if self._size > self._limit:
-                self._size = self._remove_old()
 
     def touch(self, name: str) -> bool:
         """Tell whether a chunk is there, and count that as a use of it."""
@@ -115,12 +115,12 @@ class ChunkCache:
             elif _UNFINISHED.fullmatch(path.name) and time.time() - status.st_mtime > _ABANDONED:
                 path.unlink(missing_ok=True)
 
-    def _remove_old(self) -> int:
-        """Remove what has not been used for longest until there is room; return what is left, in bytes."""
+    def _make_room(self, wanted: int) -> int:
+        """Remove what has not been used for longest until so many bytes fit; return what is left, in bytes."""
         everything = sorted(self._all())
         size = sum(held.size for held in everything)
-        for held in everything[:-1]:
-            if size <= _ROOM * self._limit:
+        for held in everything:
+            if size + wanted <= _ROOM * self._limit:
                 break
             held.path.unlink(missing_ok=True)
             size -= held.size
