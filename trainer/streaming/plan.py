@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from headrace.pipeline.hashing import canonical_json, digest_json
 from headrace.pipeline.packing import Packing
+from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import Digest, Signed, Strict
 
 _SHORT = 40
@@ -29,7 +30,8 @@ class StreamPlan(Signed):
         batches: (from step, rows of a global batch), ascending from step 0.
         weights: (from step, weight of each corpus), ascending from step 0.
         lengths: (from step, length that rows are cut to), ascending; before the first they are whole.
-        prefix_until: step from which on prefixes are left out; what they are stands in the index.
+        prefix: what stands before documents; the index knows only how long that is.
+        prefix_until: step from which on prefixes are left out.
         heldout: in 10,000.
     """
 
@@ -40,6 +42,7 @@ class StreamPlan(Signed):
     batches: tuple[tuple[int, int], ...]
     weights: tuple[tuple[int, tuple[float, ...]], ...]
     lengths: tuple[tuple[int, int], ...] = ()
+    prefix: Prefix | None = None
     prefix_until: int | None = None
     heldout: int
     seed: int
@@ -49,6 +52,8 @@ class StreamPlan(Signed):
         fields = self.model_dump(mode="json", exclude={"digest", "schema_version"})
         for corpus in fields["corpora"]:
             del corpus["path"], corpus["name"]
+        if self.prefix is None:
+            del fields["prefix"]  # so that plans without one are called what they were
         return fields
 
     @property
