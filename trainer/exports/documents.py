@@ -58,11 +58,13 @@ def export_tokens(stream: Stream, form: str, out: Path) -> list[Exported]:
     """Write the documents of each corpus and split of a plan into a folder, which must not be there yet.
 
     Raises:
-        InputError: the folder is there, or the format is unknown.
+        InputError: the folder is there, the format is unknown, or the plan serves no tokens.
         IntegrityError: what is stored is damaged.
     """
     if form not in FORMATS:
         raise InputError(f"{form!r} is no format of tokens; there are {', '.join(FORMATS)}")
+    if stream.plan.packing == "document":
+        raise InputError("packing = 'document' serves no tokens, and exports are tokens; choose another packing")
     if out.exists():
         raise InputError(f"{out}: is there already; name a new folder")
     aside = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
