@@ -14,6 +14,7 @@ import pytest
 from headrace.pipeline.errors import InputError, RecipeError
 from headrace.trainer.batch import IGNORE
 from headrace.trainer.coverage import check_coverage
+from headrace.trainer.exports.documents import export_tokens
 from headrace.trainer.iterate import Batches
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
@@ -141,6 +142,34 @@ def test_each_piece_has_the_columns_of_its_document(
             assert batch.documents[row].max() == len(pieces) - 1
 
 
+@pytest.mark.parametrize("packing", ["concat", "best_fit", "pad"])
+@pytest.mark.parametrize("prefix", [None, {"template": "{url}\n", "until_step": 3}], ids=["plain", "prefix"])
+def test_cut_rows_of_two_corpora_are_what_a_walk_over_pieces_gives(
+    built: Any, documents: Mapping[str, Any], packing: str, prefix: Any
+) -> None:
+    corpora = [{"tokens": built["tokens_manifest"], "weight": weight} for weight in (1, 2)]
+    changes = {"corpora": corpora, "packing": packing, "lengths": [{"from_step": 2, "length": 16}]}
+    stream = open_stream(config(built, prefix=prefix, **changes), 5)
+    vocabulary = stream.corpora[0].vocabulary
+    for step in range(6):
+        length, bare = stream.plan.length(step), stream.plan.without_prefix(step)
+        rows: list[list[str]] = []
+        for _, pieces in stream.pieces(step):
+            for start in range(0, 64, length):
+                rows.append([])
+                for piece in pieces:
+                    begin = piece.offset
+                    if bare:
+                        told = vocabulary.encode_batch([documents[piece.doc_id]["url"] + "\n"])[0]
+                        begin += min(piece.length, max(0, len(told) - piece.start))
+                    inside = min(piece.offset + piece.length, start + length) > max(begin, start)
+                    if inside or length == 64:
+                        rows[-1].append(piece.doc_id)
+        batch = stream.batch(step)
+        for name in NAMES:
+            assert batch.columns[name] == [[expected(documents, doc_id, name) for doc_id in row] for row in rows]
+
+
 @pytest.mark.parametrize("masks", ["documents", "none"])
 @pytest.mark.parametrize("prefix", [None, {"template": "{url}\n", "until_step": 4}])
 def test_cut_rows_have_the_columns_of_what_reaches_into_them(built: Any, prefix: Any, masks: str) -> None:
@@ -201,7 +230,7 @@ def test_torch_has_them_too(built: Any) -> None:
 
 
 def test_columns_that_are_not_there_are_refused(built: Any, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"columns: no 'urls' is beside tokens; there are doc_id, num_tokens"):
+    with pytest.raises(ValueError, match=r"no 'urls' is beside tokens; there are doc_id, num_t"):
         config(built, columns=["urls"])
     without = make(tmp_path, text="false")
     with pytest.raises(InputError, match="set text = true in the recipe's step of kind 'tokenize'"):
@@ -268,6 +297,7 @@ def test_whole_documents_read_no_tokens(built: Any, monkeypatch: pytest.MonkeyPa
     [
         ({"columns": []}, "serves columns in place of tokens"),
         ({"prefix": {"template": "{url}"}}, "prefix: documents are served whole"),
+        ({"masks": "none"}, "masks: with packing = 'document' rows have no positions"),
         ({"sequence_length": 4, "lengths": [{"from_step": 1, "length": 2}]}, "lengths: documents are served whole"),
     ],
 )
@@ -284,6 +314,9 @@ def test_whole_documents_are_not_trained_on(built: Any, tmp_path: Path) -> None:
     run = run.model_copy(update={"data": data})
     with pytest.raises(RecipeError, match="serves no tokens"):
         train(run, open_stream(run.data, 0), tmp_path / "run")
+    with pytest.raises(InputError, match="exports are tokens"):
+        export_tokens(whole(built), "megatron", tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
 
 
 # ----------------------------------------------------------------------------------------------------------- prefixes
@@ -309,6 +342,35 @@ def test_prefixes_from_metadata_and_buckets(built: Any, documents: Mapping[str, 
             assert (batch.targets[row][: len(vocabulary.encode_batch([told])[0])] == IGNORE).all()
     assert set(seen) == {0, 1, 2}
     check_coverage(stream, 5)
+
+
+def test_plans_with_other_prefixes_of_the_same_lengths_are_others(built: Any, documents: Mapping[str, Any]) -> None:
+    """The index counts positions alone, so its content cannot tell them apart."""
+    words = sorted(json.loads(row["metadata"])["words"] for row in documents.values())
+    prefixes = [{"template": "{bucket.words}", "buckets": {"words": [words[len(words) * k // 3]]}} for k in (1, 2)]
+    left, right = (open_stream(config(built, prefix=prefix), 3) for prefix in prefixes)
+    assert left.plan.corpora[0].index == right.plan.corpora[0].index
+    assert not all(np.array_equal(left.batch(step).tokens, right.batch(step).tokens) for step in range(5))
+    assert left.plan.identity != right.plan.identity
+    with pytest.raises(RecipeError, match="the state is of another plan: prefix is"):
+        right.restore(left.state_dict(8))
+    assert len(json.dumps(left.state_dict(8))) < 1024
+    assert "prefix" not in open_stream(config(built), 3).plan.resolved()
+
+
+def test_tokens_that_are_too_old_to_have_metadata_are_told(built: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from headrace.trainer.streaming import corpus
+
+    def old(manifest: Any, role: str, store: Any) -> Any:
+        found = real(manifest, role, store)
+        return found.model_copy(update={"config": {}}) if role == "encoded" else found
+
+    real = corpus.upstream
+    monkeypatch.setattr(corpus, "upstream", old)
+    for changes in ({"columns": ["metadata.words"]}, {"columns": [], "prefix": {"template": "{metadata.words}"}}):
+        with pytest.raises(InputError, match="made before metadata stood beside them; build them again"):
+            open_stream(config(built, **changes), 3)
+    assert open_stream(config(built, columns=["url"]), 3).batch(0).columns["url"]
 
 
 def test_a_document_without_the_field_has_no_prefix(built: Any) -> None:

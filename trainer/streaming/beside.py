@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.schema import TOKENS
 
 Int64s = NDArray[np.int64]
@@ -21,11 +20,11 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse columns that no tokens have beside them; of the metadata any name may be asked (`metadata.NAME`).
 
     Raises:
-        RecipeError: there is no such column.
+        ValueError: there is no such column.
     """
     for name in names:
         if name not in NAMES and not (name.startswith(f"{METADATA}.") and name != f"{METADATA}."):
-            raise RecipeError(f"columns: no {name!r} is beside tokens; there are {', '.join(NAMES)}, metadata.NAME")
+            raise ValueError(f"no {name!r} is beside tokens; there are {', '.join(NAMES)}, metadata.NAME")
 
 
 def stored_columns(names: Sequence[str]) -> list[str]:

@@ -23,6 +23,7 @@ from headrace.pipeline.suppressions import in_force
 from headrace.pipeline.takedown import hidden_ids
 from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.stream_config import RemoteSection
+from headrace.trainer.streaming.beside import METADATA, stored_columns
 from headrace.trainer.streaming.mending import MendingTable
 
 log = logging.getLogger(__name__)
@@ -75,13 +76,10 @@ class Corpus:
         """Return the windows of a split, with these columns beside tokens; with `bare` without tokens.
 
         Raises:
-            InputError: texts are asked for, and were not kept.
+            InputError: texts are asked for, and were not kept; or metadata, and the tokens are too old to have it.
         """
-        if "text" in beside and not upstream(self.tokens, "encoded", self.store).config.get("text"):
-            raise InputError(
-                f"{self.place}: no texts were kept beside these tokens; set text = true in the recipe's step of kind "
-                "'tokenize', and build"
-            )
+        if beside:
+            _check_beside(self.place, upstream(self.tokens, "encoded", self.store), stored_columns(beside))
         given = self.store, self.tokens, self.index, split, self.hidden, self.vocabulary, self.reader
         return MendingTable(*given, beside=beside, bare=bare)
 
@@ -119,6 +117,7 @@ class Opener:
             )
         _check_repetition(serving.repetition)
         encoded = upstream(tokens, "encoded", store)
+        _check_beside(place, encoded, serving.prefix.columns if serving.prefix else ())
         tokenizer = upstream(encoded, "tokenizer", store)
         store.bring(tokenizer)
         stage, roles = serving.stage(), {"tokens": tokens, "tokenizer": tokenizer}
@@ -164,6 +163,17 @@ def _check_repetition(repetition: Repetition | None) -> None:
     if repetition is not None and repetition.column not in numbers:
         raise InputError(
             f"repetition: {repetition.column!r} is no column of numbers beside tokens; there are {', '.join(numbers)}"
+        )
+
+
+def _check_beside(place: str, encoded: Manifest, columns: Sequence[str]) -> None:
+    """Raise `InputError` if these columns do not stand beside the tokens that were made so."""
+    if "text" not in encoded.config and not {METADATA, "text"}.isdisjoint(columns):
+        raise InputError(f"{place}: these tokens were made before metadata stood beside them; build them again")
+    if "text" in columns and not encoded.config["text"]:
+        raise InputError(
+            f"{place}: no texts were kept beside these tokens; set text = true in the recipe's step of kind "
+            "'tokenize', and build"
         )
 
 
