@@ -105,7 +105,7 @@ def local(options: Namespace, folder: Path) -> list[dict[str, Any]]:
         for name in names:
             pairs.setdefault(f"one corpus / {name}", []).append((one(), peer_speed(options.peers, name, folder)))
     required = {f"one corpus / {name}": value for name, value in REQUIRED.items()} | {"four corpora / one corpus": 0.8}
-    return [_row(name, rounds, required.get(name)) for name, rounds in pairs.items()]
+    return [row(name, rounds, required.get(name)) for name, rounds in pairs.items()]
 
 
 def as_arrays(manifest: Path, folder: Path) -> None:
@@ -115,13 +115,20 @@ def as_arrays(manifest: Path, folder: Path) -> None:
     np.save(folder / "tokens.npy", np.frombuffer(b"".join(table.column("tokens").to_pylist()), "<u2"))
 
 
-def _row(name: str, pairs: Sequence[tuple[float, float]], required: float | None) -> dict[str, Any]:
-    ratios = [ours / peer for ours, peer in pairs]
+def row(
+    name: str,
+    pairs: Sequence[tuple[float, float]],
+    required: float | None,
+    unit: str = "million tokens/s",
+    *,
+    larger_is_better: bool = True,
+) -> dict[str, Any]:
+    ratios = [ours / peer if larger_is_better else peer / ours for ours, peer in pairs]
     return {
         "name": name,
-        "ours": round(statistics.median(ours for ours, _ in pairs), 1),
-        "peer": round(statistics.median(peer for _, peer in pairs), 1),
-        "unit": "million tokens/s",
+        "ours": round(statistics.median(ours for ours, _ in pairs), 2),
+        "peer": round(statistics.median(peer for _, peer in pairs), 2),
+        "unit": unit,
         "ratio": round(statistics.median(ratios), 2),
         "spread": round(max(ratios) - min(ratios), 2),
         "required": required,
@@ -162,12 +169,12 @@ def opening(options: Namespace, folder: Path) -> list[dict[str, Any]]:
             if number:  # the first makes the index, and compiles
                 found.append(json.loads(ran.stdout))
         seconds = [(opened if place == "0" else 0) + first for _, opened, first, _, _ in found]
-        rows.append(_figure(f"{name}, {options.parts:,} parts", seconds, "seconds", required))
-        rows.append(_figure(f"memory after it, {documents:,} documents", [one[3] for one in found], "MiB", 500.0))
+        rows.append(figure(f"{name}, {options.parts:,} parts", seconds, "seconds", required))
+        rows.append(figure(f"memory after it, {documents:,} documents", [one[3] for one in found], "MiB", 500.0))
     return rows
 
 
-def _figure(name: str, values: Sequence[float], unit: str, required: float | None) -> dict[str, Any]:
+def figure(name: str, values: Sequence[float], unit: str, required: float | None) -> dict[str, Any]:
     spread = round(max(values) - min(values), 3)
     ours = round(statistics.median(values), 3)
     return {
@@ -207,7 +214,7 @@ def codecs(options: Namespace, folder: Path) -> list[dict[str, Any]]:
                     file.read_row_group(group, use_threads=False)
             speeds.append(total / (time.perf_counter() - start) / 1e6)
         rows.append(
-            _figure(f"{name}: {path.stat().st_size / total:.3f} bytes a token", speeds, "million tokens/s", None)
+            figure(f"{name}: {path.stat().st_size / total:.3f} bytes a token", speeds, "million tokens/s", None)
         )
     return rows
 

@@ -61,12 +61,13 @@ def mosaicml_prepare(folder: Path) -> None:
             writer.write({"tokens": np.array(tokens[start : start + rows]).tobytes()})
 
 
+def together(items: list[Any]) -> Any:
+    return np.stack([np.frombuffer(item["tokens"], np.uint16) for item in items])
+
+
 def mosaicml_batches(folder: Path) -> Iterator[Any]:
     from streaming import StreamingDataset
     from torch.utils.data import DataLoader
-
-    def together(items: list[Any]) -> Any:
-        return np.stack([np.frombuffer(item["tokens"], np.uint16) for item in items])
 
     while True:
         data = StreamingDataset(local=str(folder / "mds"), shuffle=True, batch_size=ROWS)
@@ -109,9 +110,6 @@ def mosaicml_cold(folder: Path, number: int) -> None:
     """Read an epoch from an S3 server into an empty folder; print seconds to the first batch, to the end, and steps."""
     from streaming import StreamingDataset
     from torch.utils.data import DataLoader
-
-    def together(items: list[Any]) -> Any:
-        return np.stack([np.frombuffer(item["tokens"], np.uint16) for item in items])
 
     start, first, steps = time.perf_counter(), 0.0, 0
     local = str(folder / f"mds-{number}")

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 
 from headrace.pipeline.build import Built
 from headrace.pipeline.build_chain import builds_of
-from headrace.pipeline.erasures import FOLDER, Erasure, RawPlace, erased_places
+from headrace.pipeline.erasures import ERASED, FOLDER, Erasure, RawPlace, erased_places
 from headrace.pipeline.lock import Lock, locks_of
-from headrace.pipeline.schema import Commit, Manifest, NamedArtifact, Part, Signed
+from headrace.pipeline.schema import Commit, Manifest, NamedArtifact, Signed
 from headrace.pipeline.stages.suppress import Suppress
 from headrace.pipeline.store import COMMIT, MANIFEST, Store, put_if_absent, replace, writing
 from headrace.pipeline.suppressions import What, in_force, normal_value, suppress
@@ -60,9 +60,9 @@ def record_erasures(store: Store, names: Iterable[tuple[What, str]]) -> list[str
     entries = tuple({"what": what, "value": normal_value(what, value), "reason": ""} for what, value in names)
     places = {(content, *place) for content, known in erased_places(store).items() for place in known}
     found: dict[str, set[tuple[str, int]]] = {}
-    for part, rows in _read_rows(store, Suppress(entries=entries)):
-        for row in rows:
-            found.setdefault(row["doc_id"], set()).update(_places(part, row["origin"]))
+    for commit in _commits(store, "read"):
+        for row in _rows(store, commit, Suppress(entries=entries)):
+            found.setdefault(row["doc_id"], set()).update(_places(commit, row["origin"]))
     new = {
         doc_id: tuple(RawPlace(content=content, offset=at) for content, at in sorted(mine))
         for doc_id, mine in sorted(found.items())
@@ -77,26 +77,23 @@ def record_erasures(store: Store, names: Iterable[tuple[What, str]]) -> list[str
     return sorted(found)
 
 
-def _read_rows(store: Store, named: Suppress) -> Iterator[tuple[Part, list[dict[str, Any]]]]:
-    """Yield the rows of all that `read` made which are named, part by part."""
-    seen: set[str] = set()
-    for path in store.manifests("read"):
-        manifest = Manifest.load(path)
-        for part in manifest.parts:
-            for table in TABLES:
-                file = part.files[table]
-                if file.sha256 in seen:
-                    continue
-                seen.add(file.sha256)
-                for batch in read_batches(path.parent / file.name, ["doc_id", "url", "origin"]):
-                    rows = [row for row in batch.to_pylist() if row["doc_id"] and named.entry_for(row) is not None]
-                    if rows:
-                        yield part, rows
+def _commits(store: Store, stage: str = "*") -> Iterator[Commit]:
+    """Yield the commits of a store's tasks; with a `stage`, of that stage's."""
+    yield from map(Commit.load, sorted(store.root.glob(f"tasks/{stage}/*/*/{COMMIT}")))
 
 
-def _places(part: Part, origin: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _rows(store: Store, commit: Commit, named: Suppress) -> Iterator[dict[str, Any]]:
+    """Yield the rows of what a task of `read` wrote that are named."""
+    for table in TABLES:
+        path = store.task_folder(commit.task) / commit.files[table].name
+        for batch in read_batches(path, ["doc_id", "url", "origin"]):
+            yield from (row for row in batch.to_pylist() if row["doc_id"] and named.entry_for(row) is not None)
+
+
+def _places(commit: Commit, origin: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Yield the raw inputs that a row may be from: the one at its URI, or all of its task."""
-    mine = [item for item in part.inputs if Path(item.path).as_uri() == origin["uri"]] or part.inputs
+    inputs = commit.task.inputs
+    mine = [item for item in inputs if Path(item.path).as_uri() == origin["uri"]] or inputs
     yield from ((item.content, int(origin["offset"])) for item in mine)
 
 
@@ -113,18 +110,16 @@ def hold_for_review(store: Store, doc_ids: Iterable[str], date: str) -> None:
 
 def remove_what_held(store: Store, doc_ids: Collection[str], built: Built) -> Removed:
     """Remove all that was made from documents, but what the newest build is made of; see the module."""
-    keep = _kept(store, built.lock)
-    tasks = _tainted_tasks(store, set(doc_ids)) - keep
-    artifacts = [path.parent for path in store.manifests() if _is_tainted(Manifest.load(path), tasks)]
-    gone = {path.name for path in artifacts}
-    locks = [
-        path for path in locks_of(store) if path != built.lock_path and gone & {s.key for s in Lock.load(path).steps}
-    ]
+    manifests = {path.parent: Manifest.load(path) for path in store.manifests()}
+    tasks = _tainted_tasks(store, set(doc_ids), manifests) - _kept(store, built.lock, manifests)
+    artifacts = [folder for folder, one in manifests.items() if any(part.task in tasks for part in one.parts)]
+    gone = {folder.name for folder in artifacts}
+    others = {path: Lock.load(path) for path in locks_of(store) if path != built.lock_path}
+    locks = {path: lock for path, lock in others.items() if gone & {step.key for step in lock.steps}}
     names = [path for path in sorted(store.root.glob("names/*/*.json")) if NamedArtifact.load(path).key in gone]
-    again = tuple(sorted({Lock.load(path).recipe for path in locks}))
     _name_new_inputs(store, built, gone)
     folders = [path for path in sorted(store.root.glob("tasks/*/*/*")) if path.name in tasks]
-    paths = tuple(path.relative_to(store.root).as_posix() for path in (*names, *locks, *artifacts, *folders))
+    paths = tuple(store.relative(path) for path in (*names, *locks, *artifacts, *folders))
     if not paths:
         return Removed(0, 0, ())
     record = store.root / FOLDER / "removal.json"
@@ -132,7 +127,7 @@ def remove_what_held(store: Store, doc_ids: Collection[str], built: Built) -> Re
         record.parent.mkdir(exist_ok=True)
         replace(record, Removal(paths=paths).render())
     files, num_bytes = finish_removal(store)
-    return Removed(files, num_bytes, again)
+    return Removed(files, num_bytes, tuple(sorted({lock.recipe for lock in locks.values()})))
 
 
 def finish_removal(store: Store) -> tuple[int, int]:
@@ -154,18 +149,18 @@ def finish_removal(store: Store) -> tuple[int, int]:
     return len(inodes), sum(inodes.values())
 
 
-def _kept(store: Store, lock: Lock) -> set[str]:
+def _kept(store: Store, lock: Lock, manifests: Mapping[Path, Manifest]) -> set[str]:
     """Return the keys of the tasks that a build is made of."""
-    manifests = [Manifest.load(store.artifact_folder(step.stage, step.key) / MANIFEST) for step in lock.steps]
-    return {part.task for manifest in manifests for part in manifest.parts}
+    steps = (manifests[store.artifact_folder(step.stage, step.key)] for step in lock.steps)
+    return {part.task for manifest in steps for part in manifest.parts}
 
 
-def _tainted_tasks(store: Store, doc_ids: set[str]) -> set[str]:
+def _tainted_tasks(store: Store, doc_ids: set[str], manifests: Mapping[Path, Manifest]) -> set[str]:
     """Return the keys of the tasks that read documents, and of all that were made from what these wrote."""
     wanted = pa.array(sorted(doc_ids), pa.string())
-    commits = {commit.key: commit for commit in map(Commit.load, store.root.glob(f"tasks/*/*/*/{COMMIT}"))}
+    commits = {commit.key: commit for commit in _commits(store)}
     tainted = {key for key, one in commits.items() if one.task.stage == "read" and _holds_any(store, one, wanted)}
-    makers = _makers(store)
+    makers = _makers(store, manifests)
     while True:
         more = {
             key
@@ -177,12 +172,12 @@ def _tainted_tasks(store: Store, doc_ids: set[str]) -> set[str]:
         tainted |= more
 
 
-def _makers(store: Store) -> dict[str, str]:
+def _makers(store: Store, manifests: Mapping[Path, Manifest]) -> dict[str, str]:
     """Return by path which task made a part of an artifact."""
     return {
-        store.relative(path.parent / file.name): part.task
-        for path in store.manifests()
-        for part in Manifest.load(path).parts
+        store.relative(folder / file.name): part.task
+        for folder, manifest in manifests.items()
+        for part in manifest.parts
         for file in part.files.values()
     }
 
@@ -195,14 +190,10 @@ def _holds_any(store: Store, commit: Commit, wanted: pa.Array) -> bool:
         rows = read_columns(folder / commit.files[table].name, columns)
         rows = rows.filter(pc.is_in(rows.column("doc_id"), wanted))
         if table == "records":
-            rows = rows.filter(pc.not_equal(rows.column("reason"), "erased"))
+            rows = rows.filter(pc.not_equal(rows.column("reason"), ERASED))
         if rows.num_rows:
             return True
     return False
-
-
-def _is_tainted(manifest: Manifest, tasks: set[str]) -> bool:
-    return any(part.task in tasks for part in manifest.parts)
 
 
 def _name_new_inputs(store: Store, built: Built, gone: set[str]) -> None:

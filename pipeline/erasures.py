@@ -7,6 +7,8 @@ from headrace.pipeline.schema import Count, Digest, Signed, Strict, TaskInput
 from headrace.pipeline.store import Store
 
 FOLDER = "erasures"
+ERASED = "erased"
+"""Reason of a record that was taken down for good."""
 
 Known = Mapping[str, Sequence[tuple[int, str]]]
 """By the sha256 of a raw input: at which offsets documents lie that are read no more, and their ids."""
@@ -41,13 +43,12 @@ def erased_places(store: Store) -> Known:
     return found
 
 
-def erased_in(inputs: Sequence[TaskInput], known: Known) -> list[str]:
+def erased_in(inputs: Sequence[TaskInput], known: Known) -> tuple[str, ...]:
     """Return the ids of the documents that lie in raw inputs and are read no more, sorted."""
-    return sorted(
-        {
-            doc_id
-            for item in inputs
-            for offset, doc_id in known.get(item.content, ())
-            if item.start is None or item.end is None or item.start <= offset < item.end
-        }
-    )
+    found = {
+        doc_id
+        for item in inputs
+        for offset, doc_id in known.get(item.content, ())
+        if item.start is None or item.end is None or item.start <= offset < item.end
+    }
+    return tuple(sorted(found))

@@ -191,6 +191,8 @@ def _in_words(shapes: Sequence[tuple[int, int]]) -> str:
 
 def _require(column: str, measured: Measured, kinds: tuple[str, ...], why: str) -> str:
     """Return the kind of a column; raises `RecipeError` unless one of these, of a signal that was measured before."""
+    if not id_of_column(column):
+        raise RecipeError(f"column {column!r} names no signal; write it as in 'gopher_quality.num_words'")
     signal = _signal(id_of_column(column), measured)
     known: Mapping[str, str] = {f"{id_of_column(column)}.{item.name}": item.kind for item in signal.columns}
     if column not in known:

@@ -7,7 +7,8 @@ lengths; they are no targets.
 import json
 import string
 from bisect import bisect_right
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from pydantic import Field, model_validator
 from headrace.filters.urls import split_url
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import Strict
+from headrace.pipeline.tables import as_numbers
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
 
 Int64s = npt.NDArray[np.int64]
@@ -25,6 +27,11 @@ FIELDS = ("url", "domain", "source")
 _METADATA, _BUCKET = "metadata.", "bucket."
 _SCATTER = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 1 << 64
+
+
+def metadata_of(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the metadata of the documents of a token table."""
+    return [json.loads(text or "{}") for text in table.column("metadata").to_pylist()]
 
 
 class Prefixes(NamedTuple):
@@ -79,7 +86,7 @@ class Prefix(Strict, strict=False):
     def make(self, table: pa.Table, vocabulary: Vocabulary) -> Prefixes:
         """Return the prefixes of documents, given the columns beside their tokens."""
         texts = self._texts(table)
-        chosen = self._chosen(table.column("order").to_numpy())
+        chosen = self._chosen(as_numbers(table.column("order")))
         wanted = [text if take else None for text, take in zip(texts, chosen.tolist(), strict=True)]
         different = sorted({text for text in wanted if text})
         encoded = dict(zip(different, vocabulary.encode_batch(different), strict=True)) if different else {}
@@ -100,14 +107,15 @@ class Prefix(Strict, strict=False):
     def _texts(self, table: pa.Table) -> list[str | None]:
         """Return the prefix of each document; None where it lacks a field."""
         pieces = [(literal, name) for literal, name, _, _ in string.Formatter().parse(self.template)]
-        wanted = {name: self._values(name, table) for name in dict.fromkeys(self._fields)}
+        metadata = metadata_of(table) if "metadata" in self.columns else []
+        wanted = {name: self._values(name, table, metadata) for name in dict.fromkeys(self._fields)}
         texts: list[str | None] = []
         for row in range(table.num_rows):
             values = [(literal, "" if name is None else wanted[name][row]) for literal, name in pieces]
             texts.append(None if any(v is None for _, v in values) else "".join(f"{one}{v}" for one, v in values))
         return texts
 
-    def _values(self, name: str, table: pa.Table) -> list[str | None]:
+    def _values(self, name: str, table: pa.Table, metadata: Sequence[Mapping[str, Any]]) -> list[str | None]:
         """Return a field of each document, as text."""
         if name in ("url", "source"):
             found: list[str | None] = table.column(name).to_pylist()
@@ -115,7 +123,7 @@ class Prefix(Strict, strict=False):
         if name == "domain":
             return [_domain(url) for url in table.column("url").to_pylist()]
         key = name.partition(".")[2]
-        values = [json.loads(text or "{}").get(key) for text in table.column("metadata").to_pylist()]
+        values = [one.get(key) for one in metadata]
         if name.startswith(_METADATA):
             return [_as_text(value) for value in values]
         edges = self.buckets[key]
@@ -129,7 +137,7 @@ def _domain(url: str | None) -> str | None:
     return parts.domain or parts.host
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -268,6 +268,7 @@ def test_a_recipe_that_cannot_be_built_leaves_all_as_it_was(folder: Path, gone: 
     store = folder / "store"
     words = ["takedown", built["manifest"], "--doc", row["doc_id"], "--reason", "asked", "--rewrite"]
     assert headrace(*words, folder / "none.toml").status != 0
+    assert not in_force(Store.look(store))
     assert headrace(*words, folder / "small.toml", "--source", f"web={folder}/none/*").status != 0
     assert Path(built["manifest"]).exists()
     assert traces(store, {"tokens": tokens[:60]})

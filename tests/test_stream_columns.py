@@ -110,6 +110,7 @@ def test_signals_become_metadata(built: Any, documents: Mapping[str, Any]) -> No
     [
         ('{ q = "gopher_quality.num_wrds" }', r"no column 'gopher_quality.num_wrds' .did you mean"),
         ('{ q = "edu.score" }', r"a step reads signal 'edu', which no step before it measures"),
+        ('{ q = "num_words" }', r"column 'num_words' names no signal; write it as in"),
         ('{ parent = "gopher_quality.num_words" }', r"'parent' says which work"),
         ('{ "a b" = "gopher_quality.num_words" }', r"metadata"),
     ],
@@ -297,6 +298,7 @@ def test_whole_documents_read_no_tokens(built: Any, monkeypatch: pytest.MonkeyPa
     [
         ({"columns": []}, "serves columns in place of tokens"),
         ({"prefix": {"template": "{url}"}}, "prefix: documents are served whole"),
+        ({"sequence_length": 64}, "sequence_length: documents are served whole"),
         ({"masks": "none"}, "masks: with packing = 'document' rows have no positions"),
         ({"sequence_length": 4, "lengths": [{"from_step": 1, "length": 2}]}, "lengths: documents are served whole"),
     ],
@@ -310,7 +312,9 @@ def test_whole_documents_are_not_trained_on(built: Any, tmp_path: Path) -> None:
     from headrace.trainer.run_config import parse_run
 
     run = parse_run(RUN_FILE.format(tokens=built["tokens_manifest"]))
-    data = DataConfig.model_validate({**run.data.model_dump(), "packing": "document", "columns": ["text"]})
+    data = DataConfig.model_validate(
+        {**run.data.model_dump(), "packing": "document", "columns": ["text"], "sequence_length": 1}
+    )
     run = run.model_copy(update={"data": data})
     with pytest.raises(RecipeError, match="serves no tokens"):
         train(run, open_stream(run.data, 0), tmp_path / "run")

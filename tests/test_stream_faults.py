@@ -189,6 +189,19 @@ def test_a_mixture_keeps_its_shares_where_something_is_replaced(tokens: Path, tm
     assert np.array_equal(again.batch(399).tokens, stream.batch(399).tokens)
 
 
+def test_a_stream_that_is_told_of_damage_is_as_one_that_always_knew(tokens: Path, tmp_path: Path) -> None:
+    """What it remembers of rows, and windows that it holds, do not count any more."""
+    other = make_tokens(Store.open(tmp_path / "other"), np.full(300, 20), 1, vocabulary=600)
+    corpora = [{"tokens": str(tokens), "weight": 3}, {"tokens": str(other), "weight": 1}]
+    told, knew = (open_stream(config(tokens, corpora=corpora, packing="pad"), 0) for _ in range(2))
+    quarantined = [Quarantined(0, 0, 1, "gone")]
+    knew.mend(quarantined)
+    before = [told.batch(step).tokens.copy() for step in range(150)]
+    told.mend(quarantined)
+    assert all(np.array_equal(told.batch(step).tokens, knew.batch(step).tokens) for step in range(150))
+    assert any(not np.array_equal(told.batch(step).tokens, before[step]) for step in range(150))
+
+
 def test_nothing_is_left_to_replace_with(tokens: Path) -> None:
     stream = open_stream(config(tokens, damaged="replace"), 0)
     for path in tokens.parent.glob("*.parquet"):

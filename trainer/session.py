@@ -156,8 +156,7 @@ class Session:
         found = [int(number) for number in self.world.sum(numbers + [0.0] * (total - len(numbers)))] if total else []
         places = zip(found[::3], found[1::3], found[2::3], strict=True)
         others = [Quarantined(step, corpus, window, "found by another rank") for step, corpus, window in places]
-        if self.world.size > 1 and others:
-            self.source.mend(others)
+        self.source.mend(others)
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -77,10 +77,16 @@ class Stream:
             table.replace = replace
             if not len(table):
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
-        self.sources = [Source(number, table, plan.seed) for number, table in enumerate(self.tables)]
-        self._cache = WindowCache(self.tables)
         self._elsewhere = [number for number, corpus in enumerate(corpora) if corpus.reader is not None]
+        self._reader = next((corpus.reader for corpus in corpora if corpus.reader is not None), None)
+        self._make_sources()
         self.replay(log)
+
+    def _make_sources(self) -> None:
+        """Make what remembers rows and windows, as the tables are now."""
+        self._cache = WindowCache(self.tables)
+        self.sources = [Source(number, table, self.plan.seed) for number, table in enumerate(self.tables)]
+        self._mended = self.quarantined
 
     def _table(self, corpus: Corpus, split: str) -> MendingTable:
         return corpus.table(split, beside=self._columns, bare=not self._width)
@@ -154,10 +160,15 @@ class Stream:
         return sorted(found)
 
     def mend(self, quarantined: Iterable[Quarantined]) -> None:
-        """Serve other windows in place of these, as a run did that found them to be damaged."""
+        """Serve other windows in place of these too, as a run did that found them to be damaged.
+
+        What this stream found itself counts from here on as if it had always been known, as where a run resumes.
+        """
         for step, corpus, window, why in quarantined:
             self.tables[corpus].quarantine(window, step, why)
-        self._set_log(self.log)
+        if self.quarantined != self._mended:
+            self._make_sources()
+            self._set_log(self.log)
 
     def _set_log(self, log: tuple[Reweighted, ...]) -> None:
         self.log, self._expected = log, -1
@@ -172,8 +183,6 @@ class Stream:
                 may not be served so often.
             IntegrityError: what is stored is damaged.
         """
-        for table in self.tables:
-            table.step = step
         slab = self._slab
         if not (slab.first <= step < slab.first + len(slab.batches) and slab.rank == rank and slab.world == world):
             slab = self._slab = self._make_slab(*self._steps_with(step), rank, world)
@@ -193,6 +202,8 @@ class Stream:
 
     def _make_slab(self, first: int, stop: int, rank: int, world: int) -> _Slab:
         """Make the batches of some steps, which have equally many rows: views of rows that are written together."""
+        for table in self.tables:
+            table.step = first
         begin, count = self._share(first, rank, world)
         if world == 1:
             located = self._find(begin, count * (stop - first))
@@ -234,9 +245,8 @@ class Stream:
 
     def _fetch_ahead(self, windows: Iterable[tuple[int, int]]) -> None:
         """Fetch what lies elsewhere of some windows, in this order, until so much is coming as may."""
-        readers = {id(reader): reader for k in self._elsewhere if (reader := self.corpora[k].reader) is not None}
-        for reader in readers.values():
-            reader.expect(one for source, window in windows for one in self.tables[source].ranges(window))
+        if self._reader is not None:
+            self._reader.expect(one for source, window in windows for one in self.tables[source].ranges(window))
 
     def _batch(self, step: int, arrays: RowArrays, sources: Any, beside: Beside) -> Batch:
         length = self.plan.length(step)

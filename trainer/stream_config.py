@@ -159,6 +159,8 @@ class DataConfig(DataSection):
             for name, given in (("lengths", self.lengths), ("prefix", self.prefix)):
                 if given:
                     raise ValueError(f"{name}: documents are served whole with packing = 'document'")
+            if self.sequence_length != 1:
+                raise ValueError("sequence_length: documents are served whole with packing = 'document'; leave it out")
             if self.masks == "none":
                 raise ValueError("masks: with packing = 'document' rows have no positions that attention could mix")
         return self

@@ -13,8 +13,10 @@ from headrace.commands.train import trained_steps
 from headrace.console import Result, as_data, facts, stderr, table
 
 if TYPE_CHECKING:
+    from headrace.pipeline.recipe import Recipe
     from headrace.pipeline.store import Store
     from headrace.pipeline.takedown import TakenDown
+    from headrace.pipeline.walk import BuildOptions
 
 Doc = Annotated[str | None, typer.Option("--doc", metavar="ID", help="This one document.")]
 ListFile = Annotated[
@@ -59,11 +61,12 @@ def takedown(
     named = given or read_list(file)  # type: ignore[arg-type]  # one of both is given
     if rewrite is not None and _finished(Path(manifest)):
         return Result({"finished": True}, lambda console: console.print("the removal that was begun is finished"))
+    chosen = None if rewrite is None else (chosen_recipe(rewrite, None), build_options(source, None, None))
     done = take_down(Path(manifest), named, reason, date)  # type: ignore[arg-type]
     exposed = {str(folder): _exposed(folder, done.hidden) for folder in run or ()}
     data = as_data(done) | {"exposure": exposed}
-    if rewrite is not None:
-        rewritten = _rewrite(_store_of(Path(manifest)), done, date, rewrite, source, workers)
+    if chosen is not None:
+        rewritten = _rewrite(_store_of(Path(manifest)), done, date, chosen, workers)
         return Result(data | {"vector": None} | rewritten, lambda console: _show_rewritten(console, done, rewritten))
     stderr().print(
         "parts are untouched: build the recipe again for a corpus without it"
@@ -112,7 +115,7 @@ def _store_of(manifest: Path) -> "Store":
 
 
 def _rewrite(
-    store: "Store", done: "TakenDown", date: str, recipe: str, source: list[str] | None, workers: int | None
+    store: "Store", done: "TakenDown", date: str, chosen: "tuple[Recipe, BuildOptions]", workers: int | None
 ) -> dict[str, Any]:
     """Build a recipe without what was taken down, and remove all that was made from it."""
     from headrace.pipeline.build import build
@@ -120,11 +123,11 @@ def _rewrite(
     from headrace.pipeline.erasure import hold_for_review, record_erasures, remove_what_held
     from headrace.progress import watching
 
-    chosen, options = chosen_recipe(recipe, None), build_options(source, None, None)
+    recipe, options = chosen
     hold_for_review(store, [one.doc_id for one in done.held], date)
     erased = record_erasures(store, done.named)
     with watching() as watch:
-        built = build(chosen, store, make_engine(workers or num_cores()), options, watch=watch)
+        built = build(recipe, store, make_engine(workers or num_cores()), options, watch=watch)
     removed = remove_what_held(store, erased, built)
     return {
         "erased": erased,

@@ -24,7 +24,10 @@ _NAME = re.compile(r"[0-9a-f]{64}\.chunk")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.chunk-[0-9a-f]{16}")
 _FOLDER = re.compile(r"[0-9a-f]{2}")
 _ABANDONED = 3600.0  # seconds after which nobody goes on writing a file
-_ROOM = 0.9  # of the limit, when something must go
+_ROOM = 0.9
+"""Share of the limit that is filled: what other processes write unseen has the rest."""
+_LOOK = 64
+"""What others wrote is looked for whenever as much as the limit divided by this was written."""
 
 Data = bytes | mmap.mmap
 
@@ -40,13 +43,15 @@ class ChunkCache:
 
     Args:
         folder: where they lie, in a folder `chunks` of its own.
-        limit: bytes that they take together, at most; a larger chunk is not kept.
+        limit: bytes that they take together; a chunk that does not fit alone is not kept.
     """
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder / "chunks", limit
         self._lock = Lock()
-        self._size: int | None = None
+        self._size = 0
+        self._unseen: int | None = None
+        """What was written since all chunks were looked at, by this process; None before."""
 
     def get(self, name: str) -> Data | None:
         """Return a chunk by its name (64 hexadecimal digits), or None where it is not."""
@@ -61,13 +66,13 @@ class ChunkCache:
 
     def put(self, name: str, data: bytes) -> None:
         """Keep a chunk, if there is room on the disk for it."""
-        if len(data) > self._limit or not data:
+        if len(data) > _ROOM * self._limit or not data:
             return
         with self._lock:  # room is made before anything is written, so that the limit holds at any moment
-            self._size = self._scanned() if self._size is None else self._size
-            if self._size + len(data) > self._limit:
-                self._size = self._make_room(len(data))
-            self._size += len(data)
+            full = self._size + len(data) > _ROOM * self._limit
+            if full or self._unseen is None or self._unseen > self._limit / _LOOK:
+                self._size, self._unseen = self._make_room(len(data)), 0
+            self._size, self._unseen = self._size + len(data), self._unseen + len(data)
         path = self._path(name)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:
@@ -92,9 +97,6 @@ class ChunkCache:
 
     def _path(self, name: str) -> Path:
         return self._folder / name[:2] / f"{name}.chunk"
-
-    def _scanned(self) -> int:
-        return sum(held.size for held in self._all())
 
     def _all(self) -> Iterator[_Held]:
         """Yield all chunks that are there; what a killed process left half-written is removed on the way."""

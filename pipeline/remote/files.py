@@ -1,6 +1,7 @@
 """Files of which ranges can be read: those that a mirror does not have, and those put together of pieces."""
 
 import io
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +25,14 @@ class MirrorRecord(Signed):
     url: str
 
 
+_KNOWN: dict[Path, RemoteFolder] = {}
+
+
+def know(root: Path, remote: RemoteFolder) -> None:
+    """Have tables of a mirror that this process opened read with the patience that it was opened with."""
+    _KNOWN[root] = remote
+
+
 def opened(path: Path) -> "Path | RangesFile":
     """Return what a table is read from: its path, or in a mirror that does not have it the file at its URL."""
     if path.exists():
@@ -31,7 +40,7 @@ def opened(path: Path) -> "Path | RangesFile":
     root = next((folder for folder in path.parents if (folder / RECORD).exists()), None)
     if root is None:
         return path
-    remote = RemoteFolder(MirrorRecord.load(root / RECORD).url)
+    remote = _KNOWN.get(root) or RemoteFolder(MirrorRecord.load(root / RECORD).url)
     relative = path.relative_to(root).as_posix()
     size = remote.size(relative)
     if size is None:
@@ -46,9 +55,9 @@ class SeekableFile(io.RawIOBase):
         super().__init__()
         self._size, self._at = size, 0
 
+    @abstractmethod
     def range(self, start: int, end: int) -> bytes | memoryview:
         """Return the bytes `[start, end)`."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         """Return True."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headrace.pipeline.errors import InputError, IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_bytes
-from headrace.pipeline.remote.files import RECORD, MirrorRecord
+from headrace.pipeline.remote.files import RECORD, MirrorRecord, know
 from headrace.pipeline.remote.folder import Patience, RemoteFolder
 from headrace.pipeline.schema import Manifest, StoredFile, StoreRecord
 from headrace.pipeline.store import MANIFEST, Store, replace, writing
@@ -35,7 +35,7 @@ class MirrorStore(Store):
             found = Manifest.parse(data, self.remote.at(relative))
             if (found.stage, found.key) != (stage, key):
                 raise IntegrityError(f"{self.remote.at(relative)}: it is the manifest of {found.stage} {found.key}")
-            self._keep(path, data)
+            _keep(path, data)
         return path
 
     def bring(self, manifest: Manifest) -> None:
@@ -45,7 +45,7 @@ class MirrorStore(Store):
             for file in part.files.values():
                 path = folder / file.name
                 if not (path.exists() and path.stat().st_size == file.bytes):
-                    self._keep(path, self._whole(self.relative(path), file))
+                    _keep(path, self._whole(self.relative(path), file))
 
     def is_linked(self, manifest: Manifest) -> bool:
         """Tell whether the files of a published artifact, a small one, are here, or could be fetched."""
@@ -70,13 +70,13 @@ class MirrorStore(Store):
             if name.endswith(".json") and not name.startswith(".") and not (here / name).exists():
                 data = self.remote.read(f"{SUPPRESSIONS}/{name}")
                 if data is not None:
-                    self._keep(here / name, data)
+                    _keep(here / name, data)
 
-    @staticmethod
-    def _keep(path: Path, data: bytes) -> None:
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace(path, data)
+
+def _keep(path: Path, data: bytes) -> None:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace(path, data)
 
 
 def mirror_of(manifest_url: str, cache: Path, patience: Patience) -> tuple[MirrorStore, Manifest]:
@@ -107,8 +107,9 @@ def open_mirror(url: str, cache: Path, patience: Patience) -> MirrorStore:
         if data is None:
             raise StoreError(f"{url}: is no store (it has no store.json)")
         StoreRecord.parse(data, remote.at("store.json"))
-        MirrorStore._keep(root / "store.json", data)
-        MirrorStore._keep(root / RECORD, MirrorRecord(url=url).render())
+        _keep(root / "store.json", data)
+        _keep(root / RECORD, MirrorRecord(url=url).render())
+    know(root, remote)
     store = MirrorStore(root, remote=remote)
     store.refresh()
     return store

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
 from headrace.filters.registry import ClassRegistry
 from headrace.pipeline.errors import StoreError
 from headrace.pipeline.schema import Ledger, Manifest, StoredFile, Strict, Task, TaskInput
@@ -61,6 +63,13 @@ class Stage(Strict):
     name: ClassVar[str]
     version: ClassVar[int]
     table: ClassVar[str]
+    added: ClassVar[tuple[str, ...]] = ()
+    """Fields that came later: an empty one is left out of the config, so that keys are what they were."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_was_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        config: dict[str, Any] = serialize(self)
+        return {name: value for name, value in config.items() if value or name not in self.added}
 
     def resources(self) -> dict[str, str]:
         """Name and version, or digest, of everything outside the config that can change a row."""

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import tee
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.spans import Span, apply_spans, merge_spans
 from headrace.pipeline.hashing import canonical_json
@@ -71,17 +70,11 @@ class Cut(Stage):
     name: ClassVar[str] = "cut"
     version: ClassVar[int] = 1
     table: ClassVar[str] = "corpus"
+    added: ClassVar[tuple[str, ...]] = ("metadata",)
 
     edits: tuple[str, ...] = ()
     metadata: dict[str, str] = {}
     row_group_bytes: int = 32 << 20
-
-    @model_serializer(mode="wrap")
-    def _leave_out_no_metadata(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        config: dict[str, Any] = serialize(self)
-        if not self.metadata:
-            del config["metadata"]  # so that keys are what they were
-        return config
 
     def signal_ids(self) -> list[str]:
         """Return the ids of the signals whose columns are read, sorted."""

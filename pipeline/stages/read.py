@@ -8,7 +8,7 @@ division, so that nothing is lost to rounding.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import SEEK_END
@@ -20,7 +20,7 @@ import pyarrow as pa
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.plugin_code import code_identity
-from headrace.pipeline.erasures import Known, erased_in, erased_places
+from headrace.pipeline.erasures import ERASED, erased_in, erased_places
 from headrace.pipeline.errors import InputError, LedgerError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
@@ -34,9 +34,6 @@ from headrace.pipeline.store import Store
 from headrace.pipeline.tables import TableWriter, table_writers
 
 log = logging.getLogger(__name__)
-
-ERASED = "erased"
-"""Reason of a record that was taken down for good (`pipeline.erasure`)."""
 
 BATCH_ROWS = 256
 BATCH_CHARACTERS = 8 << 20
@@ -82,19 +79,13 @@ class Read(Stage):
     name: ClassVar[str] = "read"
     version: ClassVar[int] = 2
     table: ClassVar[str] = "documents"
+    added: ClassVar[tuple[str, ...]] = ("erased",)
 
     sources: tuple[SourceConfig, ...]
     sample: int | None = None
     limit: int | None = None
     erased: tuple[str, ...] = ()
     """Ids of the documents that are read no more: of each only its id, place and size are told."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out_no_erased(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        config: dict[str, Any] = serialize(self)
-        if not self.erased:
-            del config["erased"]  # so that keys are what they were
-        return config
 
     def resources(self) -> dict[str, str]:
         """Return what readers and extractors say can change what they give."""
@@ -126,7 +117,7 @@ class Read(Stage):
                         TaskInput(role="raw", content=f.sha256, path=str(f.path), size=f.size, start=start, end=end)
                         for f in group
                     ]
-                    tasks.append(one.task(inputs, **_erased(inputs, known)))
+                    tasks.append(one.model_copy(update={"erased": erased_in(inputs, known)}).task(inputs))
         return tasks
 
     def run(self, task: Task, store: Store) -> Made:
@@ -156,12 +147,6 @@ def _slices(source: SourceConfig, file: RawFile, target: int) -> list[tuple[int 
     with file.path.open("rb") as opened:
         ends = [0, *find_cuts(opened, target), file.size]
     return list(pairwise(ends)) if len(ends) > 2 else [(None, None)]
-
-
-def _erased(inputs: Sequence[TaskInput], known: Known) -> dict[str, list[str]]:
-    """Return what a task's config says of documents that are read no more; nothing, where none lies in its inputs."""
-    doc_ids = erased_in(inputs, known)
-    return {"erased": doc_ids} if doc_ids else {}
 
 
 class _Rows:

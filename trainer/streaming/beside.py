@@ -1,6 +1,5 @@
 """What stands beside tokens, for the pieces of a batch: ids, URLs, labels of the metadata, texts."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from headrace.pipeline.prefixes import metadata_of
 from headrace.pipeline.schema import TOKENS
 
 Int64s = NDArray[np.int64]
@@ -35,15 +35,11 @@ def stored_columns(names: Sequence[str]) -> list[str]:
 def values_of(table: pa.Table, names: Sequence[str]) -> Mapping[str, Sequence[Any]]:
     """Return what each row of a table of tokens has, by name; null where its metadata has no such name."""
     found: dict[str, Sequence[Any]] = {}
-    parsed = [json.loads(text) for text in _texts(table)] if any("." in name for name in names) else []
+    parsed = metadata_of(table) if any("." in name for name in names) else []
     for name in names:
         column, _, key = name.partition(".")
         found[name] = [one.get(key) for one in parsed] if key else table.column(column).combine_chunks()
     return found
-
-
-def _texts(table: pa.Table) -> list[str]:
-    return [text or "{}" for text in table.column(METADATA).to_pylist()]
 
 
 @dataclass

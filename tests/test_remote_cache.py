@@ -1,0 +1,203 @@
+"""What was fetched is kept within a bound and without harm to other files, and what is needed next is fetched ahead."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.remote.chunks import ChunkCache
+from headrace.pipeline.remote.folder import Patience, RemoteFolder
+from headrace.pipeline.remote.ranges import Range, RangeReader
+from headrace.trainer.stream import open_stream
+from tests.faulty import (
+    Faulty,
+    chunks,
+    config,
+    damaged,
+    faulty,
+    healthy_and_quick,
+    read_all,
+    remote_tokens,
+    row_groups,
+    same_batches,
+)
+
+tokens = pytest.fixture(scope="module")(remote_tokens)
+quick = pytest.fixture(autouse=True)(healthy_and_quick)
+
+
+def test_what_is_in_the_cache_is_not_fetched_again(tokens: Path, tmp_path: Path) -> None:
+    read_all(open_stream(config(faulty(tokens), tmp_path), 0))
+    Faulty.reads.clear()
+    read_all(open_stream(config(faulty(tokens), tmp_path), 0))
+    assert not Faulty.reads
+
+
+def test_a_damaged_chunk_of_the_cache_is_fetched_anew(tokens: Path, tmp_path: Path) -> None:
+    here = open_stream(config(tokens, tmp_path), 0)
+    read_all(open_stream(config(faulty(tokens), tmp_path / "cache"), 0))
+    for number, path in enumerate(chunks(tmp_path / "cache")):
+        path.write_bytes([b"", path.read_bytes()[:-9], damaged(path.read_bytes())][number % 3])
+    assert same_batches(open_stream(config(faulty(tokens), tmp_path / "cache"), 0), here)
+
+
+def test_the_cache_stays_within_its_limit_and_leaves_other_files_alone(tokens: Path, tmp_path: Path) -> None:
+    own = [tmp_path / name for name in ("thesis.tex", "chunks/notes.txt", "chunks/ab/photo.chunk", "chunks/z.chunk")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    size = max(group.length for group in row_groups(tokens))
+    limit = 2.5 * size / (1 << 30)
+    stream = open_stream(config(faulty(tokens), tmp_path, {"cache_gibibytes": limit, "ahead_mebibytes": 0}), 0)
+    for step in range(0, 20_000, 100):
+        stream.batch(step)
+        assert sum(path.stat().st_size for path in chunks(tmp_path) if path not in own) <= 2.5 * size
+    assert all(path.read_text() == "mine" for path in own)
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 1000)
+    names = [f"{number:064x}" for number in range(4)]
+    for name in names[:3]:
+        cache.put(name, bytes(300))
+        time.sleep(0.01)
+    assert cache.get(names[0]) is not None
+    cache.put(names[3], bytes(300))
+    assert [cache.get(name) is not None for name in names] == [True, False, True, True]
+
+
+def test_what_is_larger_than_the_cache_is_not_kept(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 1000)
+    cache.put("0" * 64, bytes(1001))
+    assert cache.get("0" * 64) is None
+    assert not list(tmp_path.rglob("*chunk*")) or not chunks(tmp_path)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 1000)
+    old, new = (tmp_path / "chunks" / "00" / f".{'0' * 64}.chunk-{digit * 16}" for digit in "12")
+    old.parent.mkdir(parents=True)
+    old.write_bytes(bytes(9))
+    new.write_bytes(bytes(9))
+    os.utime(old, (0, 0))
+    cache.put("0" * 64, bytes(10))
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_full_disk_is_no_end(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert same_batches(there, open_stream(config(tokens, tmp_path), 0))
+    assert not chunks(tmp_path / "cache")
+
+
+def test_two_processes_share_a_cache_that_is_too_small(tokens: Path, tmp_path: Path) -> None:
+    code = """
+import json, sys
+from headrace.trainer.stream import open_stream
+from headrace.trainer.stream_config import DataConfig, RemoteSection
+from headrace.trainer.trace import trace
+from tests.commands import build_words, headrace, small_crawl
+stream = open_stream(DataConfig.model_validate_json(sys.argv[1]), 0)
+print(sum(int(stream.batch(step).tokens.sum()) for step in range(int(sys.argv[2]), 4000, 100)))
+"""
+    limit = 2.5 * max(group.length for group in row_groups(tokens)) / (1 << 30)
+    data = config(f"file://{tokens}", tmp_path / "cache", {"cache_gibibytes": limit}).model_dump_json()
+    command = [sys.executable, "-c", code, data]
+    started = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(2)]
+    found = [int(process.communicate(timeout=120)[0]) for process in started]
+    here = open_stream(config(tokens, tmp_path), 0)
+    assert sum(path.stat().st_size for path in chunks(tmp_path / "cache")) <= limit * (1 << 30)
+    assert found == [sum(int(here.batch(s).tokens.sum()) for s in range(k, 4000, 100)) for k in range(2)]
+
+
+# ----------------------------------------------------------------------------------------------------- fetching ahead
+
+
+def test_windows_are_fetched_before_they_are_needed(tokens: Path, tmp_path: Path) -> None:
+    stream = open_stream(config(faulty(tokens), tmp_path), 0)
+    stream.batch(0)
+    groups = {group.sha256 for group in row_groups(tokens)}
+    deadline = time.monotonic() + 10
+    while len({path.stem for path in chunks(tmp_path)} & groups) < len(groups) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert {path.stem for path in chunks(tmp_path)} >= groups
+
+
+def test_what_is_fetched_again_is_compared_again(tmp_path: Path) -> None:
+    data = bytes(range(100))
+    (tmp_path / "file").write_bytes(data)
+    digest = sha256(data).hexdigest()
+    wanted = Range(RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1)), "file", 0, 100, digest, digest)
+    cache = ChunkCache(tmp_path / "cache", 1 << 20)
+    reader = RangeReader(cache, 0)
+    assert bytes(reader.get(wanted)) == data
+    cache.drop(digest)
+    (tmp_path / "file").write_bytes(data[::-1])
+    with pytest.raises(IntegrityError, match="file: bytes 0 to 100 are not what"):
+        reader.get(wanted)
+
+
+def test_no_more_is_fetched_ahead_than_allowed(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40
+    (tmp_path / "file").write_bytes(data)
+    remote = RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1))
+    ranges = [Range(remote, "file", 100 * n, 100 * n + 100, f"{n:064x}") for n in range(100)]
+    reader = RangeReader(ChunkCache(tmp_path / "cache", 1 << 20), 1000)
+    reader.expect(ranges)
+    assert bytes(reader.get(ranges[50])) == data[5000:5100]
+    time.sleep(0.2)
+    assert {path.stem for path in chunks(tmp_path / "cache")} == {one.name for one in [*ranges[:10], ranges[50]]}
+
+
+def test_many_threads_fetch_a_range_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    remote = RemoteFolder(f"faulty://{tmp_path}", Patience(5.0, 1))
+    ranges = [Range(remote, "file", n, n + 50, f"{n:064x}") for n in range(40)]
+
+    def slowly(path: str, data: bytes) -> bytes:
+        time.sleep(0.002)
+        return data
+
+    Faulty.fault = staticmethod(slowly)
+    for ahead in (0, 1000):
+        Faulty.reads.clear()
+        reader = RangeReader(ChunkCache(tmp_path / f"cache-{ahead}", 1 << 20), ahead)
+        reader.expect(ranges)
+        with ThreadPoolExecutor(8) as pool:
+            found = [bytes(data) for data in pool.map(reader.get, [one for one in ranges for _ in range(8)])]
+        assert found == [bytes(range(n, n + 50)) for n in range(40) for _ in range(8)]
+        assert len(Faulty.reads) == 40
+
+
+def test_an_error_ahead_is_raised_where_the_range_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(100))
+    remote = RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1))
+    gone = Range(remote, "other", 0, 50, "1" * 64)
+    there = Range(remote, "file", 0, 50, "2" * 64)
+    reader = RangeReader(ChunkCache(tmp_path / "cache", 1 << 20), 1000)
+    reader.expect([gone, there])
+    assert bytes(reader.get(there)) == bytes(50)
+    with pytest.raises(IntegrityError, match="other: it is gone"):
+        reader.get(gone)
+
+
+def test_many_caches_of_one_folder_keep_its_limit(tmp_path: Path) -> None:
+    """As many processes have them: each looks again at what the others wrote."""
+    caches = [ChunkCache(tmp_path, 1 << 20) for _ in range(4)]
+    for number in range(2000):
+        caches[number % 4].put(f"{number:064x}", bytes(2000))
+        if number % 50 == 49:
+            assert sum(path.stat().st_size for path in chunks(tmp_path)) <= 1 << 20
+    assert sum(path.stat().st_size for path in chunks(tmp_path)) > 800_000
