@@ -1,6 +1,7 @@
 """A store that is read through faults: files of this machine at `faulty://`, and corpora that lie there."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,15 @@ def same_batches(left: Stream, right: Stream, steps: Iterator[int] | range = ran
 
 def chunks(cache: Path) -> list[Path]:
     return sorted(cache.glob("chunks/??/*.chunk"))
+
+
+def kept_bytes(cache: Path) -> int:
+    """Return what the chunks of a cache take together; some may be removed meanwhile."""
+    total = 0
+    for path in chunks(cache):
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 def damaged(data: bytes) -> bytes:

@@ -22,6 +22,7 @@ from tests.faulty import (
     damaged,
     faulty,
     healthy_and_quick,
+    kept_bytes,
     read_all,
     remote_tokens,
     row_groups,
@@ -57,7 +58,7 @@ def test_the_cache_stays_within_its_limit_and_leaves_other_files_alone(tokens: P
     stream = open_stream(config(faulty(tokens), tmp_path, {"cache_gibibytes": limit, "ahead_mebibytes": 0}), 0)
     for step in range(0, 20_000, 100):
         stream.batch(step)
-        assert sum(path.stat().st_size for path in chunks(tmp_path) if path not in own) <= 2.5 * size
+        assert kept_bytes(tmp_path) - sum(path.stat().st_size for path in own if path in chunks(tmp_path)) <= 2.5 * size
     assert all(path.read_text() == "mine" for path in own)
 
 
@@ -118,7 +119,7 @@ print(sum(int(stream.batch(step).tokens.sum()) for step in range(int(sys.argv[2]
     started = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(2)]
     found = [int(process.communicate(timeout=120)[0]) for process in started]
     here = open_stream(config(tokens, tmp_path), 0)
-    assert sum(path.stat().st_size for path in chunks(tmp_path / "cache")) <= limit * (1 << 30)
+    assert kept_bytes(tmp_path / "cache") <= limit * (1 << 30)
     assert found == [sum(int(here.batch(s).tokens.sum()) for s in range(k, 4000, 100)) for k in range(2)]
 
 
@@ -199,5 +200,18 @@ def test_many_caches_of_one_folder_keep_its_limit(tmp_path: Path) -> None:
     for number in range(2000):
         caches[number % 4].put(f"{number:064x}", bytes(2000))
         if number % 50 == 49:
-            assert sum(path.stat().st_size for path in chunks(tmp_path)) <= 1 << 20
-    assert sum(path.stat().st_size for path in chunks(tmp_path)) > 800_000
+            assert kept_bytes(tmp_path) <= 1 << 20
+    assert kept_bytes(tmp_path) > 800_000
+
+
+def test_threads_that_write_at_once_keep_the_limit(tmp_path: Path) -> None:
+    cache, over = ChunkCache(tmp_path, 10_000), []
+
+    def write(number: int) -> None:
+        cache.put(f"{number:064x}", bytes(3000))
+        over.append(kept_bytes(tmp_path) > 10_000)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(400)))
+    assert len(over) == 400
+    assert not any(over)

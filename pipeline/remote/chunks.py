@@ -49,7 +49,7 @@ class ChunkCache:
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder / "chunks", limit
         self._lock = Lock()
-        self._size = 0
+        self._size = self._being_written = 0
         self._unseen: int | None = None
         """What was written since all chunks were looked at, by this process; None before."""
 
@@ -70,9 +70,12 @@ class ChunkCache:
             return
         with self._lock:  # room is made before anything is written, so that the limit holds at any moment
             full = self._size + len(data) > _ROOM * self._limit
+            self._being_written += len(data)
             if full or self._unseen is None or self._unseen > self._limit / _LOOK:
-                self._size, self._unseen = self._make_room(len(data)), 0
-            self._size, self._unseen = self._size + len(data), self._unseen + len(data)
+                self._size, self._unseen = self._make_room(self._being_written) + self._being_written, 0
+            else:
+                self._size += len(data)
+            self._unseen += len(data)
         path = self._path(name)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:
@@ -82,6 +85,9 @@ class ChunkCache:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             log.warning("%s: what was fetched is not kept: %s", self._folder, error.strerror)
+        finally:
+            with self._lock:
+                self._being_written -= len(data)
 
     def touch(self, name: str) -> bool:
         """Tell whether a chunk is there, and count that as a use of it."""
