@@ -66,16 +66,8 @@ class ChunkCache:
 
     def put(self, name: str, data: bytes) -> None:
         """Keep a chunk, if there is room on the disk for it."""
-        if len(data) > _ROOM * self._limit or not data:
+        if not data or not self._has_room(len(data)):
             return
-        with self._lock:  # room is made before anything is written, so that the limit holds at any moment
-            full = self._size + len(data) > _ROOM * self._limit
-            self._being_written += len(data)
-            if full or self._unseen is None or self._unseen > self._limit / _LOOK:
-                self._size, self._unseen = self._make_room(self._being_written) + self._being_written, 0
-            else:
-                self._size += len(data)
-            self._unseen += len(data)
         path = self._path(name)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:
@@ -88,6 +80,18 @@ class ChunkCache:
         finally:
             with self._lock:
                 self._being_written -= len(data)
+
+    def _has_room(self, wanted: int) -> bool:
+        """Make room before anything is written, so that the limit holds at any moment; tell whether there is enough."""
+        most = _ROOM * self._limit
+        with self._lock:
+            if self._unseen is None or self._unseen > self._limit / _LOOK or self._size + wanted > most:
+                self._size, self._unseen = self._make_room(self._being_written + wanted) + self._being_written, 0
+            if self._size + wanted > most:
+                return False
+            self._size, self._unseen = self._size + wanted, self._unseen + wanted
+            self._being_written += wanted
+        return True
 
     def touch(self, name: str) -> bool:
         """Tell whether a chunk is there, and count that as a use of it."""
