@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba import njit, types
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.cgutils import get_item_pointer
+from numba.core.cgutils import get_item_pointer, raw_memcpy
 from numba.extending import intrinsic
 
 
@@ -63,16 +63,19 @@ def _folder_digest(folder: Path) -> str:
     return found.hexdigest()
 
 
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    """Return the address of an array's item, or of the first in a line of it."""
+    value = context.make_array(kind)(context, builder, array)
+    at = [index, *([ir.Constant(index.type, 0)] * (kind.ndim - 1))]
+    locate: Any = get_item_pointer
+    return builder.bitcast(locate(context, builder, kind, value, at, wraparound=False), ir.IntType(8).as_pointer())
+
+
 def _prefetch(typing: Any, array: Any, index: Any) -> Any:
     """Return the type of `prefetch`, and what writes its code."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        value = context.make_array(kind)(context, builder, arguments[0])
-        at = [arguments[1], *([ir.Constant(arguments[1].type, 0)] * (kind.ndim - 1))]
-        locate: Any = get_item_pointer
-        pointer = locate(context, builder, kind, value, at, wraparound=False)
-        place = builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        place = _pointer(context, builder, signature.args[0], *arguments)
         number = ir.IntType(32)
         call = ir.FunctionType(ir.VoidType(), [place.type, number, number, number])
         function = builder.module.declare_intrinsic("llvm.prefetch", [place.type], call)
@@ -84,6 +87,27 @@ def _prefetch(typing: Any, array: Any, index: Any) -> Any:
 
 prefetch: Any = intrinsic(_prefetch)
 """`prefetch(array, index)` in a kernel asks the processor for what is soon read there. Any place may be named."""
+
+
+def _copy_bytes(typing: Any, out: Any, place: Any, data: Any, start: Any, num_bytes: Any) -> Any:
+    """Return the type of `copy_bytes`, and what writes its code."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        out, place, data, start, num_bytes = arguments
+        to = _pointer(context, builder, signature.args[0], out, place)
+        source = _pointer(context, builder, signature.args[2], data, start)
+        copy: Any = raw_memcpy
+        copy(builder, to, source, num_bytes, ir.Constant(num_bytes.type, 1))
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, data, types.intp, types.intp), generate
+
+
+copy_bytes: Any = intrinsic(_copy_bytes)
+"""`copy_bytes(out, place, data, start, num_bytes)` in a kernel copies bytes between arrays of bytes, by memcpy.
+
+Nothing is checked: the caller knows that both ranges are there.
+"""
 
 
 def kernel(*, within: bool = False) -> Any:

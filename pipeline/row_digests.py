@@ -1,9 +1,8 @@
-"""Digests of many short rows at once: the same bytes as `hashing` defines, laid out by numpy instead of one by one.
+"""Digests of many rows at once: the same bytes as `hashing` defines, laid out by columns, not value by value.
 
-Rows whose values have the same lengths in every column (a null has length 0) have one layout: they are the lines of a
-matrix of bytes, filled column by column. Verdicts and side tables have a handful of layouts, so all that is left for
-each row is its sha256. Where rows are long or nearly every one has a layout of its own (texts), there is nothing to
-gain, and None says so.
+Each row's bytes begin where those of the rows before end, and each value where those of the columns before end; so all
+that is left for each row is its sha256. Columns of other types than numbers, flags, bytes and lists of numbers have no
+such layout, and None says so.
 """
 
 from __future__ import annotations
@@ -11,20 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from numpy.lib.stride_tricks import sliding_window_view
 
 from headrace.pipeline.errors import UnstableValueError
 
 MIN_ROWS = 64
-ROWS_OF_A_LAYOUT = 8
-"""Fewer rows of a layout than this, on average, and the matrices cost more than they save."""
-
-MAX_LAYOUTS = 1 << 16
-MAX_ROW_BYTES = 2048
+"""Fewer rows are not worth loading the kernels for."""
 
 _FLAG, _WORD = 1, 8
 
@@ -40,42 +35,16 @@ def digest_rows(columns: Sequence[pa.Array]) -> bytes | None:
     """
     num_rows = len(columns[0]) if columns else 0
     layouts = [_column_layout(column) for column in columns] if num_rows >= MIN_ROWS else []
-    if not layouts or any(layout is None for layout in layouts):
-        return None
     known = [layout for layout in layouts if layout is not None]
-    lengths = [layout.lengths for layout in known]
-    groups = _group(lengths) if np.sum(lengths) <= num_rows * MAX_ROW_BYTES else None
-    if groups is None:
+    if not known or len(known) < len(layouts):
         return None
-    digests = np.empty((num_rows, 32), dtype=np.uint8)
-    for rows in groups:
-        data = np.concatenate([layout.block(rows) for layout in known], axis=1)
-        size, flat = data.shape[1], data.tobytes()
-        made = b"".join([sha256(flat[start : start + size]).digest() for start in range(0, len(flat), size)])
-        digests[rows] = np.frombuffer(made, np.uint8).reshape(-1, 32)
-    return digests.tobytes()
-
-
-def _group(lengths: Sequence[Ints]) -> list[Ints] | None:
-    """Return the rows of each layout, or None where there are too many layouts."""
-    layout, num_layouts = np.zeros(len(lengths[0]), dtype=np.int64), 1
-    for column in lengths:
-        number, count = _numbered(column)
-        layout, num_layouts = layout * count + number, num_layouts * count
-        if num_layouts > MAX_LAYOUTS:
-            return None
-    order = np.argsort(layout.astype(np.uint16), kind="stable")  # of so few bits, a radix sort
-    ends = np.flatnonzero(np.diff(layout[order])) + 1
-    return np.split(order, ends) if (len(ends) + 1) * ROWS_OF_A_LAYOUT <= len(order) else None
-
-
-def _numbered(lengths: Ints) -> tuple[Ints, int]:
-    """Number the different lengths of a column; return each row's number, and how many there are."""
-    lowest = lengths.min()
-    occurs = np.zeros(lengths.max() - lowest + 1, dtype=bool)
-    occurs[lengths - lowest] = True
-    numbers = np.cumsum(occurs) - 1
-    return numbers[lengths - lowest], int(numbers[-1]) + 1
+    ends = np.cumsum(np.sum([layout.lengths for layout in known], axis=0, dtype=np.int64))
+    out, at = np.empty(ends[-1], np.uint8), np.concatenate([np.zeros(1, np.int64), ends[:-1]])
+    edges = [0, *ends.tolist()]
+    for layout in known:
+        layout.write(out, at)
+        at += layout.lengths
+    return b"".join([sha256(out.data[start:end]).digest() for start, end in pairwise(edges)])
 
 
 @dataclass(frozen=True)
@@ -92,25 +61,14 @@ class _Layout:
     data: Bytes | None = None
     item_bytes: int = 1
 
-    def block(self, rows: Ints) -> Bytes:
-        """Return the bytes of some rows that all have one length, a line each."""
-        size = int(self.lengths[rows[0]])
-        block = np.zeros((len(rows), size), dtype=np.uint8)
-        if size == _FLAG:  # null
-            return block
-        block[:, 0] = 1
+    def write(self, out: Bytes, at: Ints) -> None:
+        """Write the values into the bytes of all rows, each where `at` says."""
+        from headrace.filters.analysis.row_bytes import write_items, write_words
+
         if self.words is not None:
-            block[:, _FLAG:] = self.words[rows]
-            return block
-        assert self.starts is not None
-        assert self.data is not None
-        num_bytes = size - _FLAG - _WORD
-        count = num_bytes // self.item_bytes
-        block[:, _FLAG : _FLAG + _WORD] = np.frombuffer(count.to_bytes(_WORD, "little"), np.uint8)
-        if count:
-            windows = sliding_window_view(self.data, num_bytes)
-            block[:, _FLAG + _WORD :] = windows[self.starts[rows] * self.item_bytes]
-        return block
+            write_words(out, at, self.lengths, self.words)
+        else:
+            write_items(out, at, self.lengths, self.starts, self.data, np.int64(self.item_bytes))
 
 
 def _column_layout(column: pa.Array) -> _Layout | None:

@@ -70,7 +70,8 @@ class TableWriter:
     def end_row_group(self) -> None:
         """Write what is pending; the next row begins a row group."""
         if self._pending:
-            table = pa.Table.from_batches(self._pending, self._schema).cast(self._stored)
+            table = pa.Table.from_batches(self._pending, self._schema)
+            table = table.replace_schema_metadata(self._stored.metadata)
             self._writer.write_table(table, row_group_size=table.num_rows)
         self._pending, self._bytes, self._rows = [], 0, 0
 

@@ -1,4 +1,4 @@
-"""Rows laid out by numpy have the digests of rows encoded one by one, whatever their layout."""
+"""Rows laid out by columns have the digests of rows encoded one by one."""
 
 import hashlib
 import math
@@ -54,13 +54,16 @@ def test_digests_are_those_of_single_rows(kinds: list[dict[str, object]], random
     assert digest_rows(batch.columns) == one_by_one(batch.columns)
 
 
+def test_long_values_and_many_lengths() -> None:
+    columns = [pa.array(range(MIN_ROWS)), pa.array(["x" * (n * 997) for n in range(MIN_ROWS)], pa.string())]
+    assert digest_rows(columns) == one_by_one(columns)
+
+
 def test_what_has_no_layouts_is_left_to_others() -> None:
     number = pa.array(range(MIN_ROWS))
     assert digest_rows([number]) is not None
     assert digest_rows([]) is None
     assert digest_rows([number.slice(1)]) is None
-    assert digest_rows([number, pa.array(["x" * n for n in range(MIN_ROWS)])]) is None
-    assert digest_rows([number, pa.array(["x" * 5000] * MIN_ROWS)]) is None
     assert digest_rows([number, pa.array([{"a": 1}] * MIN_ROWS)]) is None
     assert digest_rows([number, pa.array([["a"]] * MIN_ROWS)]) is None
     assert digest_rows([number, pa.array([[None]] * MIN_ROWS, pa.list_(pa.int16()))]) is None

@@ -90,12 +90,15 @@ class MinHash:
         contents: list[bytes | None] = [None] * len(batch)
         for texts, joined in self._joined(batch):
             shingles, first = self._hashed(joined)
-            minima = self._minima(shingles, first)
-            for place in np.flatnonzero(np.diff(first)).tolist():
+            minima = self._minima(shingles, first).view(np.uint8)
+            there = np.flatnonzero(np.diff(first))
+            starts, ends = joined.starts[there].tolist(), joined.ends[joined.first[there + 1] - 1].tolist()
+            lines, data = minima.tobytes(), joined.data.data
+            size = minima.shape[1]
+            for place, start, end in zip(there.tolist(), starts, ends, strict=True):
                 text = texts[place]
-                signatures[text] = minima[place].tobytes()
-                start, end = joined.starts[place], joined.ends[joined.first[place + 1] - 1]
-                contents[text] = xxh3_128_digest(joined.data[start:end].data)
+                signatures[text] = lines[place * size : (place + 1) * size]
+                contents[text] = xxh3_128_digest(data[start:end])
         return {"signature": signatures, "content": contents}
 
     def shingle_options(self) -> Mapping[str, Any]:

@@ -113,8 +113,7 @@ class Cut(Stage):
             beside = _beside(beside, path, ["doc_id", *(c for c in wanted if id_of_column(c) == name)])
         for batch, (verdict, *signals) in beside:
             kept = pc.fill_null(verdict.column("kept"), False)
-            sizes = batch.column("text_bytes")
-            account.drop("verdict", *_tally(sizes.filter(pc.invert(kept))))
+            account.drop("verdict", *_tally(batch.column("text_bytes").filter(pc.invert(kept))))
             tables = [table.filter(kept) for table in signals]
             documents_left = self._labelled(batch.filter(kept), tables)
             texts, edited = self._edited(documents_left, tables)
@@ -147,6 +146,8 @@ class Cut(Stage):
             row: merge_spans([span for column in spans for span in to_spans(column[row].as_py())])
             for row in sorted(rows)
         }
+        if not edits:
+            return texts, edits
         changed = [apply_spans(texts[row].as_py(), spans_of_row) for row, spans_of_row in edits.items()]
         where = np.arange(len(texts))
         where[list(edits)] = len(texts) + np.arange(len(edits))
@@ -161,13 +162,14 @@ class Cut(Stage):
         account: _Account,
     ) -> pa.RecordBatch:
         """Return the rows of documents of which something is left, and account for all."""
-        left = pa.array([bool(text.strip()) for text in texts.to_pylist()], pa.bool_())
+        left = _with_something(texts)
         account.drop("nothing_left", *_tally(batch.column("text_bytes").filter(pc.invert(left))))
         account.keep(*_tally(batch.column("text_bytes").filter(left)))
         for row, spans in edits.items():
             if left[row].as_py():
                 account.edit(spans)
-        batch, verdict, texts = batch.filter(left), verdict.filter(left), texts.filter(left)
+        if left.false_count:
+            batch, verdict, texts = batch.filter(left), verdict.filter(left), texts.filter(left)
         sizes = pc.binary_length(texts).cast(pa.int64())
         account.output += Tally(records=len(sizes), bytes=pc.sum(sizes).as_py() or 0)
         made = {"text": texts, "text_bytes": sizes, "split_key": _split_keys(batch)}
@@ -183,6 +185,14 @@ def _split_keys(batch: pa.RecordBatch) -> pa.Array:
         for url, metadata, doc_id in zip(*columns, strict=True)
     ]
     return pa.array(keys, pa.string())
+
+
+def _with_something(texts: pa.Array) -> pa.Array:
+    """Return whether each text has more than white space, which for nearly all their first bytes tell."""
+    left = pc.match_substring_regex(texts, "[!-~]").to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(~left).tolist():
+        left[row] = bool(texts[row].as_py().strip())
+    return pa.array(left)
 
 
 def _tally(sizes: pa.Array) -> tuple[int, int]:
