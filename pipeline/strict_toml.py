@@ -6,7 +6,7 @@ suggests the nearest known one.
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import date, time
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +25,15 @@ KEY_FAULT = "key_fault"
 def key_fault(key: str, what: str) -> PydanticCustomError:
     """Return the error to raise where a whole table is checked, and one key of it is what a person has to change."""
     return PydanticCustomError(KEY_FAULT, "{what}", {"key": key, "what": what})
+
+
+def one_of(what: str, name: str, known: Collection[str]) -> str:
+    """Return a name that is known; raises ValueError with the nearest one, and all of them."""
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.5)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"no such {what}{meant}; one of: {', '.join(known)}")
+    return name
 
 
 def load_toml(model: type[M], path: Path) -> M:

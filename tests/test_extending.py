@@ -19,7 +19,7 @@ from headrace.filters.contract import SIGNALS
 from headrace.pipeline.artifacts import Planned, make
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.stages.contract import Planning, stage_classes
-from headrace.trainer.objectives.contract import objectives
+from headrace.trainer.objectives.contract import OBJECTIVES, objectives
 from tests.installing import install
 from tests.small_store import build_small
 from tests.tiny_stream import TinyStream
@@ -176,10 +176,11 @@ def test_a_signal_in_the_tree_is_the_same_file(in_tree: Callable[..., None], mon
             law(signal)
 
 
-def test_an_objective(in_tree: Callable[..., None]) -> None:
+def test_an_objective(in_tree: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OBJECTIVES, "_known", OBJECTIVES.all())
     in_tree("trainer/objectives/second_half.py", "headrace.trainer.objectives")
     batch = TinyStream().batch(4)
-    inputs, targets, weights = objectives()["second_half"](batch)
+    inputs, targets, weights, *_ = objectives()["second_half"]().ask(batch, 0)
     half = batch.tokens.shape[1] // 2
     assert weights[:, half:].any()
     assert not weights[:, :half].any()

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from headrace.trainer.attention import LAYOUTS, Layout, choose_layout
+from headrace.trainer.attention.layouts import LAYOUTS, ONLY_ALL, Layout, choose_layout
+from headrace.trainer.attention.seen import Seen
 from headrace.trainer.flops import count_parameters, flops_per_token, peak_flops
-from headrace.trainer.model import Transformer, build_model, logits_of, rotate, rotation_at
+from headrace.trainer.model import Transformer, build_model, logits_of
 from headrace.trainer.model_config import SIZES, ModelConfig, ModelSection, named_config
+from headrace.trainer.rotary import rotate, rotation_at
 from headrace.trainer.sample import generate
 
 SMALL = ModelConfig(vocab_size=97, num_layers=2, width=48, num_heads=4, num_kv_heads=2, ffn_width=64)
@@ -57,7 +59,7 @@ def test_every_layout_is_the_dense_reference(name: str, qkv: tuple[Tensor, Tenso
     documents = random_documents(4, 24, seed=1)
     for numbers in (documents, torch.zeros_like(documents)):
         expected = dense_reference(*qkv, numbers)
-        actual = LAYOUTS[name](numbers).attend(*qkv)
+        actual = LAYOUTS[name](Seen.of(numbers), ONLY_ALL).attend(*qkv)
         torch.testing.assert_close(actual.double(), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -71,7 +73,9 @@ def test_every_layout_has_the_gradient_of_the_dense_reference(name: str, qkv: tu
 
     leaves = [x.clone().requires_grad_() for x in qkv]
     expected = gradients(dense_reference(leaves[0], leaves[1], leaves[2], documents))
-    for actual, wanted in zip(gradients(LAYOUTS[name](documents).attend(*leaves)), expected, strict=True):
+    for actual, wanted in zip(
+        gradients(LAYOUTS[name](Seen.of(documents), ONLY_ALL).attend(*leaves)), expected, strict=True
+    ):
         torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -79,7 +83,7 @@ def test_every_layout_has_the_gradient_of_the_dense_reference(name: str, qkv: tu
 def test_flex_layout_is_the_dense_reference(qkv: tuple[Tensor, Tensor, Tensor]) -> None:
     documents = random_documents(4, 24, seed=1)
     with torch.no_grad():
-        actual = LAYOUTS["flex"](documents).attend(*qkv)
+        actual = LAYOUTS["flex"](Seen.of(documents), ONLY_ALL).attend(*qkv)
     torch.testing.assert_close(actual.double(), dense_reference(*qkv, documents), rtol=1e-4, atol=1e-5)
 
 
@@ -91,7 +95,7 @@ def test_layouts_agree_for_any_cut_of_rows(pieces: list[list[int]]) -> None:
     for row, lengths in enumerate(pieces):
         documents[row, : sum(lengths)] = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths))
     q = torch.randn(len(pieces), 2, length, 4, generator=torch.Generator().manual_seed(length))
-    first, second = (LAYOUTS[name](documents).attend(q, q, q) for name in ("pieces", "mask"))
+    first, second = (LAYOUTS[name](Seen.of(documents), ONLY_ALL).attend(q, q, q) for name in ("pieces", "mask"))
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
 
 
@@ -133,7 +137,7 @@ def test_counts_are_the_models(size: str, tied: bool) -> None:
 
 
 def test_named_sizes_are_what_their_names_say() -> None:
-    vocabularies = {"1m": 2048, "5m": 8192, "15m": 8192, "60m": 32_768, "124m": 50_257}
+    vocabularies = {"1m": 2048, "5m": 8192, "15m": 8192, "60m": 32_768, "124m": 50_257, "350m": 50_257}
     for size in SIZES:
         total = count_parameters(named_config(size, vocabularies[size])).total
         assert abs(total / (int(size[:-1]) * 1e6) - 1) < 0.12, (size, total)
@@ -177,8 +181,9 @@ def test_generation_is_greedy_seeded_and_bounded() -> None:
     model = build_model(SMALL, seed=2)
     tokens = [1, 2, 3]
     greedy = generate(model, tokens, 5, temperature=0)
-    layout: Layout = LAYOUTS["mask"](torch.zeros(1, 3, dtype=torch.int32))
-    assert greedy[0] == int(model(torch.tensor([tokens]), torch.arange(3)[None], layout)[0, -1].argmax())
+    layout: Layout = LAYOUTS["mask"](Seen.of(torch.zeros(1, 3, dtype=torch.int32)), ONLY_ALL)
+    features = model(torch.tensor([tokens]), torch.arange(3)[None], layout)
+    assert greedy[0] == int(model.logits(features)[0, -1].argmax())
     assert greedy == generate(model, tokens, 5, temperature=0.7, top_k=1)
     drawn = [generate(model, tokens, 8, generator=torch.Generator().manual_seed(4)) for _ in range(2)]
     assert drawn[0] == drawn[1]

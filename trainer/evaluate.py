@@ -1,9 +1,10 @@
 """How well a model predicts the held-out split.
 
     loss = sum of negative log-likelihoods / number of targets                (nats per token)
-    bits per byte = sum of negative log-likelihoods / ln 2 / bytes of text    (comparable across tokenizers)
+    bits per byte = sum of negative log-likelihoods / ln 2 / bytes of what is predicted
 
-Both are quotients of sums over the whole split, taken in float64, so the size of batches does not weigh anything.
+The second is comparable across tokenizers where all of the text is predicted. Both are quotients of sums over the whole
+split, taken in float64, so the size of batches does not weigh anything.
 """
 
 import math
@@ -15,7 +16,6 @@ import torch
 
 from headrace.trainer.batch import Batch
 from headrace.trainer.learner import Learner
-from headrace.trainer.objectives.contract import objectives
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def evaluate(learner: Learner, batches: Iterable[Batch], max_batches: int | None
 
 @torch.no_grad()
 def _measure(learner: Learner, batch: Batch) -> tuple[float, float, float]:
-    question = objectives()[learner.run.run.objective](batch)
+    question = learner.objective.ask(batch, learner.run.run.seed)
     nll = sum(
         float(learner.negative_log_likelihood(batch, question, rows).double().sum())
         for rows in learner.microbatches(batch)
     )
-    return nll, float(question.weights.sum()), float(batch.num_bytes.sum())
+    return nll, float(question.weights.sum()), float(question.num_bytes(batch.token_bytes))

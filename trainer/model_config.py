@@ -1,18 +1,21 @@
 """The shape of a model, and the named sizes.
 
 A size is layers, width and heads; the parameter count in its name holds for a vocabulary that suits it (2,048 for
-`1m`, 8,192 for `5m` and `15m`, 32,768 for `60m`, 50,257 for `124m`). The vocabulary is the tokenizer's, so a model's
-exact count is known only with it: `trainer.flops.count_parameters`.
+`1m`, 8,192 for `5m` and `15m`, 32,768 for `60m`, 50,257 for `124m` and `350m`). The vocabulary is the tokenizer's, so a
+model's exact count is known only with it: `trainer.flops.count_parameters`.
 """
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from headrace.pipeline.strict_toml import key_fault
+from headrace.pipeline.strict_toml import key_fault, one_of
+from headrace.trainer.experts import Balance
+from headrace.trainer.feed_forward import Activation
+from headrace.trainer.norms import NormKind
+from headrace.trainer.residuals import Residual
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
@@ -21,14 +24,67 @@ SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
         "15m": {"num_layers": 6, "width": 384, "num_heads": 6},
         "60m": {"num_layers": 14, "width": 512, "num_heads": 8},
         "124m": {"num_layers": 12, "width": 768, "num_heads": 12},
+        "350m": {"num_layers": 24, "width": 1024, "num_heads": 16},
     }
 )
 
 
-class ModelConfig(BaseModel):
-    """A decoder-only Transformer, every number of its shape resolved."""
+class Variants(BaseModel):
+    """What stands in each place of a model, beside its shape; the defaults are Llama's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    norm: NormKind = "rms"
+    activation: Activation = "swiglu"
+    ffn_depth: int = Field(default=1, ge=1)
+    """Hidden layers of a feed-forward."""
+    parallel: bool = False
+    """Attention and feed-forward side by side, on one norm (Wang and Komatsuzaki 2021)."""
+    qk_norm: bool = False
+    logit_softcap: float | None = Field(default=None, gt=0)
+    standardize_weights: bool = False
+    residual: Residual = "plain"
+    value_residual: bool = False
+    num_conditions: int = Field(default=0, ge=0)
+    """Conditions that scale and shift norms; a row's is the number of its corpus."""
+    attention: str = "full"
+    window: int = Field(default=256, ge=1)
+    """Tokens that `sliding` looks at, itself among them; every `global_every`-th layer looks at all."""
+    global_every: int | None = Field(default=None, ge=1)
+    block_size: int = Field(default=64, ge=1)
+    """Of `block_sparse`: tokens of a block, near blocks, and every how manieth block all look at."""
+    local_blocks: int = Field(default=2, ge=1)
+    block_stride: int = Field(default=4, ge=1)
+    num_experts: int | None = Field(default=None, ge=2)
+    experts_per_token: int = Field(default=2, ge=1)
+    shared_expert: bool = False
+    balance: Balance = "loss"
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    norm_eps: float = Field(default=1e-5, gt=0)
+    tie_embeddings: bool = True
+
+    @field_validator("attention")
+    @classmethod
+    def _known_attention(cls, name: str) -> str:
+        from headrace.trainer.attention.contract import ATTENTIONS
+
+        return one_of("attention", name, ATTENTIONS.all())
+
+    @model_validator(mode="after")
+    def _variants_fit(self) -> Self:
+        if self.num_experts is not None and self.experts_per_token > self.num_experts:
+            raise key_fault(
+                "experts_per_token", f"is {self.experts_per_token}, but there are {self.num_experts} experts"
+            )
+        if self.num_experts is not None and (self.ffn_depth > 1 or self.standardize_weights):
+            raise key_fault("num_experts", "experts have one hidden layer and plain weights")
+        if self.value_residual and self.attention == "linear":
+            raise key_fault("value_residual", "linear attention has no values to mix; leave it out")
+        return self
+
+
+class ModelConfig(Variants):
+    """A Transformer, every number of its shape resolved."""
 
     vocab_size: int = Field(ge=2)
     num_layers: int = Field(ge=1)
@@ -36,9 +92,6 @@ class ModelConfig(BaseModel):
     num_heads: int = Field(ge=1)
     num_kv_heads: int = Field(ge=1)
     ffn_width: int = Field(ge=1)
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    norm_eps: float = Field(default=1e-5, gt=0)
-    tie_embeddings: bool = True
 
     @property
     def head_width(self) -> int:
@@ -61,10 +114,8 @@ def _misfits(width: int, num_heads: int, num_kv_heads: int) -> Iterator[tuple[tu
         yield ("num_kv_heads", "num_heads"), what
 
 
-class ModelSection(BaseModel):
+class ModelSection(Variants):
     """Section `[model]` of a run file: a named size, explicit fields, or a size with some fields replaced."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     size: str | None = None
     num_layers: int | None = Field(default=None, ge=1)
@@ -72,19 +123,11 @@ class ModelSection(BaseModel):
     num_heads: int | None = Field(default=None, ge=1)
     num_kv_heads: int | None = Field(default=None, ge=1)
     ffn_width: int | None = Field(default=None, ge=1)
-    rope_theta: float = Field(default=10_000.0, gt=0)
-    norm_eps: float = Field(default=1e-5, gt=0)
-    tie_embeddings: bool = True
 
     @field_validator("size")
     @classmethod
     def _known_size(cls, name: str | None) -> str | None:
-        if name is not None and name not in SIZES:
-            near = get_close_matches(name, SIZES, n=1, cutoff=0.5)
-            raise ValueError(
-                f"no such size{f' (did you mean {near[0]!r}?)' if near else ''}; one of: {', '.join(SIZES)}"
-            )
-        return name
+        return name if name is None else one_of("size", name, SIZES)
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -101,11 +144,11 @@ class ModelSection(BaseModel):
         given = self.model_dump(exclude_none=True, exclude={"size"})
         shape: dict[str, Any] = {**(SIZES[self.size] if self.size else {}), **given}
         shape.setdefault("num_kv_heads", shape["num_heads"])
-        shape.setdefault("ffn_width", _swiglu_width(shape["width"]))
+        shape.setdefault("ffn_width", _usual_width(shape["width"], shape["activation"]))
         return shape
 
     def resolve(self, vocab_size: int) -> ModelConfig:
-        """Return the full shape for a vocabulary; 8/3 of the width is the default of `ffn_width` (Shazeer 2020)."""
+        """Return the full shape for a vocabulary; the default of `ffn_width` is 4 widths, or 8/3 for SwiGLU."""
         return ModelConfig(vocab_size=vocab_size, **self._shape())
 
 
@@ -114,6 +157,8 @@ def named_config(size: str, vocab_size: int) -> ModelConfig:
     return ModelSection(size=size).resolve(vocab_size)
 
 
-def _swiglu_width(width: int, multiple: int = 64) -> int:
-    """Return 8/3 of the width, which gives SwiGLU the parameters of a 4-fold MLP, rounded up to a multiple."""
+def _usual_width(width: int, activation: Activation, multiple: int = 64) -> int:
+    """Return 4 widths, or for SwiGLU 8/3, which has as many parameters, rounded up to a multiple."""
+    if activation != "swiglu":
+        return 4 * width
     return -(-8 * width // (3 * multiple)) * multiple

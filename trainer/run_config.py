@@ -5,16 +5,16 @@ Each section is a frozen model; an unknown key is an error that names the file, 
 what only says where and how often to write (names, folders, evaluation, checkpoints) can change between resumes.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.remote.folder import is_remote
-from headrace.pipeline.strict_toml import load_toml, parse_toml
+from headrace.pipeline.strict_toml import key_fault, load_toml, one_of, parse_toml
 from headrace.trainer.model_config import ModelSection
-from headrace.trainer.objectives.contract import objectives
+from headrace.trainer.objectives.contract import Objective, make_objective, objectives
 from headrace.trainer.schedule import SCHEDULES
 from headrace.trainer.stream_config import DataConfig
 
@@ -43,7 +43,7 @@ class RunSection(Section):
     @field_validator("objective")
     @classmethod
     def _known_objective(cls, name: str) -> str:
-        return _one_of("objective", name, objectives())
+        return one_of("objective", name, objectives())
 
 
 class OptimizerSection(Section):
@@ -61,6 +61,13 @@ class OptimizerSection(Section):
     """Learning rate of the last step, as a share of the highest."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
     """Share of the steps in which `wsd` decays."""
+    z_loss: float = Field(default=0.0, ge=0)
+    """Weight of the squared log of the softmax's denominator, which keeps logits near zero."""
+    balance_loss: float = Field(default=0.01, ge=0)
+    """Of experts: weight of the loss that is least where all have as many tokens."""
+    router_z_loss: float = Field(default=0.001, ge=0)
+    balance_rate: float = Field(default=0.001, ge=0)
+    """Of experts balanced by `bias`: how far it moves after a step."""
     microbatch: int | None = Field(default=None, ge=1)
     """Rows of one forward pass; by default all rows of the rank."""
 
@@ -74,7 +81,7 @@ class OptimizerSection(Section):
     @field_validator("schedule")
     @classmethod
     def _known_schedule(cls, name: str) -> str:
-        return _one_of("schedule", name, SCHEDULES)
+        return one_of("schedule", name, SCHEDULES)
 
 
 class EvalSection(Section):
@@ -100,6 +107,20 @@ class RunFile(Section):
     optimizer: OptimizerSection = OptimizerSection()
     eval: EvalSection = EvalSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    objective: dict[str, Any] = {}
+    """`[objective]`: options of the objective that `run.objective` names."""
+
+    @model_validator(mode="after")
+    def _objective_takes_its_options(self) -> Self:
+        try:
+            self.make_objective()
+        except RecipeError as error:
+            raise key_fault("objective", str(error)) from None
+        return self
+
+    def make_objective(self) -> Objective:
+        """Return the objective with its options."""
+        return make_objective(self.run.objective, self.objective)
 
     def beside(self, folder: Path) -> "RunFile":
         """Return the run with its manifests by absolute path; in a run file they are relative to its folder."""
@@ -118,6 +139,7 @@ class RunFile(Section):
             "run": self.run.model_dump(mode="json", include={"seed", "steps", "objective"}),
             "model": self.model.model_dump(mode="json"),
             "optimizer": self.optimizer.model_dump(mode="json", exclude={"microbatch"}),
+            **({"objective": self.objective} if self.objective else {}),
         }
 
 
@@ -138,9 +160,3 @@ def load_run(path: Path) -> RunFile:
 def parse_run(text: str, file: str = "run file") -> RunFile:
     """Decode the text of a run file; `file` is its name in errors. Raises `RecipeError` as `load_run` does."""
     return parse_toml(RunFile, text, file)
-
-
-def _one_of(what: str, name: str, known: Mapping[str, Any]) -> str:
-    if name not in known:
-        raise ValueError(f"no such {what}; one of: {', '.join(sorted(known))}")
-    return name

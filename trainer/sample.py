@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from headrace.trainer.attention import PieceLayout
+from headrace.trainer.attention.layouts import PieceLayout
+from headrace.trainer.attention.seen import Seen
 from headrace.trainer.model import Transformer
 
 
@@ -45,7 +46,8 @@ def generate(
     for _ in range(num_tokens):
         seen = torch.tensor([text[-context:] if context else text], device=device)
         positions = torch.arange(seen.shape[1], device=device)[None]
-        logits = model(seen, positions, PieceLayout((seen.shape[1],)))[0, -1]
+        layout = PieceLayout.of(Seen.of(torch.zeros_like(seen)), model.patterns)
+        logits = model.logits(model(seen, positions, layout)[0, -1])
         text.append(_draw(logits.float().cpu(), temperature, top_k, generator))
     return text[len(tokens) :]
 

@@ -8,7 +8,6 @@ import torch
 from headrace.pipeline.errors import InputError
 from headrace.trainer.checkpoint import Checkpoint, find_checkpoints, open_checkpoint
 from headrace.trainer.learner import Learner
-from headrace.trainer.objectives.contract import objectives
 from headrace.trainer.parallel import join_world
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.stream import Stream
@@ -31,13 +30,18 @@ def stretch_losses(run: RunFile, stream: Stream, checkpoint: Checkpoint, step: i
     """Return nats per target of each stretch of the batch of a step (from 0), row by row; None where none is asked.
 
     Stretches are those of rows before they are cut to a shorter length.
+
+    Raises:
+        InputError: the run's objective moves tokens, so that no loss belongs to a stretch.
     """
     with join_world(run.run.device) as world:
         learner = Learner.build(run, stream.vocab_size, world)
         learner.restore(checkpoint)
         learner.forward.eval()
         batch = stream.batch(step)
-        question = objectives()[run.run.objective](batch)
+        question = learner.objective.ask(batch, run.run.seed)
+        if not np.array_equal(question.documents, batch.documents):
+            raise InputError(f"the objective {run.run.objective!r} moves tokens: losses cannot be told by document")
         with torch.no_grad():
             losses = [learner.negative_log_likelihood(batch, question, rows) for rows in learner.microbatches(batch)]
     values = torch.cat(losses).double().cpu().numpy().reshape(-1, stream.sequence_length)

@@ -1,18 +1,25 @@
-"""What an objective is: a pure function from a batch to inputs, targets and weights.
+"""What an objective is: a pure function from a batch to inputs, targets and weights, with its options.
 
 The loss of a step is the sum over positions of weight times negative log-likelihood of the target, divided by the sum
 of the weights of the *whole* global batch. A rank asks about its own rows only, so an objective treats each row by
-itself; what it draws (masks, noise) it draws from a seed that it derives from the step and the row's tokens.
+itself; what it draws (masks, noise) it draws from generators that it makes of the seed, the step and the row's tokens.
+
+An objective that writes signs which no tokenizer has (masks, sentinels) says how many; their ids follow the
+vocabulary's last, and the model has that many more.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.pipeline.registry import Registry
+from headrace.pipeline.registry import ClassRegistry, make_registered
 from headrace.trainer.batch import Batch
+
+Sight = Literal["causal", "bidirectional", "prefix"]
+"""What a position sees of its own piece of a document: what is before it, all, or also all that is `visible`."""
 
 
 class Question(NamedTuple):
@@ -22,15 +29,62 @@ class Question(NamedTuple):
         inputs: int32, token ids that the model reads.
         targets: int32, token ids to be predicted; any id where the weight is 0.
         weights: float32, what each position counts in the loss; 0 where nothing is predicted.
+        positions: int32, from 0 in each piece.
+        documents: int32, number of the piece that a position is in, -1 on padding; attention never crosses it.
+        visible: bool, positions that all of their piece see, those before them too; only with the sight `prefix`.
     """
 
     inputs: NDArray[np.int32]
     targets: NDArray[np.int32]
     weights: NDArray[np.float32]
+    positions: NDArray[np.int32]
+    documents: NDArray[np.int32]
+    visible: NDArray[np.bool_] | None = None
+
+    def num_bytes(self, token_bytes: NDArray[np.int64]) -> int:
+        """Return the UTF-8 bytes of the text that is predicted; `token_bytes` are those of each token's text."""
+        lengths = np.append(token_bytes, 0)  # signs beyond the vocabulary stand for no text
+        asked = self.targets[self.weights > 0]
+        return int(lengths[np.minimum(asked, len(token_bytes))].sum())
 
 
-Objective = Callable[[Batch], Question]
+class Objective(Protocol):
+    """A registered objective; a frozen dataclass, whose fields are its options."""
 
-OBJECTIVES: Registry[Objective] = Registry("objective", "headrace.trainer.objectives")
-register = OBJECTIVES.named
+    name: ClassVar[str]
+    version: ClassVar[int]
+
+    @property
+    def sight(self) -> Sight:
+        """How the model attends."""
+        ...
+
+    @property
+    def num_signs(self) -> int:
+        """How many ids behind the vocabulary it writes."""
+        ...
+
+    def ask(self, batch: Batch, seed: int) -> Question:
+        """Return what the model is asked about a batch; of equal arguments always the same."""
+        ...
+
+
+OBJECTIVES = ClassRegistry("objective", "headrace.trainer.objectives")
+register = OBJECTIVES.register
 objectives = OBJECTIVES.all
+
+
+def make_objective(name: str, options: Mapping[str, Any]) -> Objective:
+    """Return an objective with its options.
+
+    Raises:
+        RecipeError: there is none of that name, it has no such option, or refuses a value.
+    """
+    return cast(Objective, make_registered(OBJECTIVES, name, options))
+
+
+def row_generators(batch: Batch, seed: int) -> Iterator[np.random.Generator]:
+    """Yield a generator for each row: of the seed, the step and the row's tokens, whichever rank has it."""
+    for tokens in np.ascontiguousarray(batch.tokens, "<i4"):
+        key = hashlib.sha256(f"{seed}\x1f{batch.step}\x1f".encode() + tokens.tobytes()).digest()
+        yield np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16], "big")))

@@ -1,0 +1,1 @@
+"""Attention: which positions see which (`seen`, `patterns`), how it is computed (`layouts`), and its kinds."""

@@ -1,0 +1,61 @@
+"""Normalisation before each block, and of queries and keys; also conditional on a vector.
+
+RMSNorm (Zhang and Sennrich 2019) divides by the root mean square, LayerNorm (Ba et al. 2016, here without bias) takes
+the mean off first. A conditional norm multiplies by 1 + scale and adds a shift, both linear in a vector and zero at
+first (adaLN-Zero: Peebles and Xie 2023), so that a model begins as the one without condition.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormKind = Literal["rms", "layer"]
+
+
+class RMSNorm(nn.Module):
+    """Divide by the root mean square of the last axis, then scale."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Normalise (..., C); a condition changes nothing."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class LayerNorm(nn.Module):
+    """Take off the mean of the last axis, divide by its standard deviation, then scale."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Normalise (..., C); a condition changes nothing."""
+        return F.layer_norm(x, self.weight.shape, self.weight, None, self.eps)
+
+
+class ConditionalNorm(nn.Module):
+    """A norm whose output is scaled and shifted as a condition (B, 1, C) says."""
+
+    def __init__(self, norm: nn.Module, width: int) -> None:
+        super().__init__()
+        self.norm = norm
+        self.modulate = nn.Linear(width, 2 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Normalise (B, T, C)."""
+        scale, shift = self.modulate(condition).chunk(2, dim=-1)
+        normed: Tensor = self.norm(x) * (1 + scale) + shift
+        return normed
+
+
+def make_norm(kind: NormKind, width: int, eps: float, conditional: bool = False) -> nn.Module:
+    """Return the norm of a kind, for vectors of a width."""
+    norm = RMSNorm(width, eps) if kind == "rms" else LayerNorm(width, eps)
+    return ConditionalNorm(norm, width) if conditional else norm
