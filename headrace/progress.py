@@ -38,19 +38,13 @@ def training(steps: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     if not console.is_terminal:
         yield lambda record: _training_line(record, steps, console)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+    from rich.live import Live
 
-    columns = TextColumn("train"), BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn()
-    with Bars(*columns, TextColumn("{task.fields[note]}"), console=console) as bars:
-        task, evaluated = bars.add_task("train", total=steps, note=""), [""]
+    from headrace.live_training import LiveTraining
 
-        def watch(record: Mapping[str, Any]) -> None:
-            if "eval_loss" in record:
-                evaluated[0] = f"  held out: {record['bits_per_byte']:.3f} bits per byte"
-            bars.update(task, completed=record["step"], note=f"loss {record['loss']:.3f}{evaluated[0]}")
-
-        yield watch
+    view = LiveTraining(steps)
+    with Live(view, console=console):
+        yield view.add
 
 
 def _training_line(record: Mapping[str, Any], steps: int, console: Console) -> None:

@@ -21,6 +21,8 @@ class TinyStream:
     poison: int | None = None
     """Step whose targets are no tokens at all."""
 
+    names: tuple[str, ...] = ("tiny",)
+
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         if step == self.poison:
             raise RuntimeError("the stream broke")

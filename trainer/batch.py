@@ -106,6 +106,11 @@ class BatchSource(Protocol):
         ...
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What each corpus is called; a batch's `sources` are numbers of these."""
+        ...
+
+    @property
     def vocab_size(self) -> int:
         """Number of token ids; each token is below it."""
         ...

@@ -7,9 +7,10 @@ it beyond the rounding of the sums.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -51,6 +52,8 @@ class StepResult:
     grad_norm: float
     learning_rate: float
     num_targets: int
+    shares: tuple[float, ...]
+    """Of each corpus, which share of the targets was from it."""
 
 
 class _Total(NamedTuple):
@@ -73,8 +76,8 @@ class Learner:
     layout: str
     bf16: bool
     step: int = 0
-    expert_load: list[list[float]] = field(default_factory=list)
-    """Tokens of each expert in the newest step, by layer."""
+    expert_load: Tensor | None = None
+    """Tokens of each expert in the newest step, (layers, experts)."""
 
     @classmethod
     def build(cls, run: RunFile, vocab_size: int, world: World) -> "Learner":
@@ -101,8 +104,10 @@ class Learner:
         """
         batch = source.batch(self.step, self.world.rank, self.world.size)
         question = self.objective.ask(batch, self.run.run.seed)
-        sums = [float(question.weights.sum()), float((question.weights > 0).sum()), float(len(batch))]
-        weight, num_targets, num_rows = self.world.sum(sums)
+        asked = (question.weights > 0).sum(axis=1)
+        by_source = np.bincount(batch.sources, weights=asked, minlength=len(source.names)).tolist()
+        sums = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), *by_source]
+        weight, num_targets, num_rows, *by_source = self.world.sum(sums)
         total = _Total(max(weight, 1e-9), num_rows)
         local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
         self.world.sum_gradients(self.model.parameters())
@@ -117,7 +122,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self._rebalance()
         self.step += 1
-        return StepResult(loss, float(norm), rate, int(num_targets))
+        shares = tuple(part / max(num_targets, 1) for part in by_source)
+        return StepResult(loss, float(norm), rate, int(num_targets), shares)
 
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
@@ -190,7 +196,7 @@ class Learner:
         loads = torch.tensor(self.world.sum([load for layer in layers for load in layer.load.tolist()]))
         for layer, load in zip(layers, loads.view(len(layers), -1), strict=True):
             layer.rebalance(load.to(layer.bias), self.run.optimizer.balance_rate)
-        self.expert_load = loads.view(len(layers), -1).tolist()
+        self.expert_load = loads.view(len(layers), -1)
 
     def _set_rate(self) -> float:
         """Set the learning rate of the step that is about to be taken, and return it."""

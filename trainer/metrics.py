@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object per step in `metrics.jsonl`, and TensorBoard where it is installed.
+"""The log of a run: one JSON object per step in `metrics.jsonl`, TensorBoard where it is installed, W&B where asked.
 
 A resumed run cuts the log back to the step of its checkpoint, so that the finished log is the one of a run that was
 never interrupted, except for `TIMINGS`.
@@ -7,13 +7,13 @@ never interrupted, except for `TIMINGS`.
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from headrace.pipeline.errors import StoreError
+from headrace.pipeline.errors import RecipeError, StoreError
 
 TIMINGS = frozenset({"seconds", "tokens_per_second", "mfu"})
 """Keys whose values depend on the machine and the day."""
@@ -31,13 +31,14 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class MetricsLog:
-    """Appends records to `out/metrics.jsonl` and `out/tensorboard`; a context manager.
+    """Appends records to `out/metrics.jsonl`, `out/tensorboard` and what `board` opens; a context manager.
 
     Attributes:
         last: the newest record, or None in an empty log.
     """
 
-    def __init__(self, out: Path, step: int) -> None:
+    def __init__(self, out: Path, step: int, board: Callable[[], Any] | None = None) -> None:
+        self._wandb = board() if board is not None else None
         path = out / "metrics.jsonl"
         kept = [record for record in read_metrics(path) if record["step"] <= step]
         aside = path.with_suffix(".jsonl.tmp")
@@ -56,6 +57,8 @@ class MetricsLog:
             for name, value in self.last.items():
                 if name != "step":
                     self._board.add_scalar(name, value, self.last["step"])
+        if self._wandb is not None:
+            self._wandb.log(self.last, step=self.last["step"])
 
     def __enter__(self) -> Self:
         return self
@@ -66,6 +69,8 @@ class MetricsLog:
         self._file.close()
         if self._board is not None:
             self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if error is None else 1)
 
 
 def _open_tensorboard(folder: Path, step: int) -> Any | None:
@@ -77,3 +82,18 @@ def _open_tensorboard(folder: Path, step: int) -> Any | None:
         from torch.utils.tensorboard import SummaryWriter
 
         return SummaryWriter(str(folder), purge_step=step + 1)
+
+
+def open_wandb(project: str, name: str, plan: str, config: Mapping[str, Any], out: Path) -> Any:
+    """Return a run of Weights & Biases; one that resumes is the same there, since its id is the plan's.
+
+    Raises:
+        RecipeError: it is asked for and not installed.
+    """
+    if find_spec("wandb") is None:
+        raise RecipeError("log.wandb: the package wandb is not installed; install it, or leave the key out")
+    import wandb  # type: ignore[import-not-found]  # optional
+
+    return wandb.init(
+        project=project, name=name, id=plan[:32], resume="allow", config=dict(config), dir=str(out), reinit=True
+    )

@@ -98,6 +98,13 @@ class CheckpointSection(Section):
     keep: int = Field(default=2, ge=1)
 
 
+class LogSection(Section):
+    """`[log]`: where the log goes beside `metrics.jsonl`, and TensorBoard where that is installed."""
+
+    wandb: str | None = Field(default=None, min_length=1)
+    """Project of Weights & Biases; how to reach it is said by its own environment variables."""
+
+
 class RunFile(Section):
     """A whole run file."""
 
@@ -107,6 +114,7 @@ class RunFile(Section):
     optimizer: OptimizerSection = OptimizerSection()
     eval: EvalSection = EvalSection()
     checkpoint: CheckpointSection = CheckpointSection()
+    log: LogSection = LogSection()
     objective: dict[str, Any] = {}
     """`[objective]`: options of the objective that `run.objective` names."""
 

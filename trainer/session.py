@@ -95,6 +95,8 @@ class Session:
             "grad_norm": result.grad_norm,
             "tokens": self.tokens,
             **self._speed(result.num_targets, seconds),
+            **self._shares(result.shares),
+            **self._experts(),
             **self._evaluate(),
         }
         return self.last
@@ -106,6 +108,23 @@ class Session:
             flops = num_targets * flops_per_token(self.learner.model.config, self.source.sequence_length)
             speed["mfu"] = round(flops / seconds / (peak * self.world.size), 4)
         return speed
+
+    def _shares(self, shares: Sequence[float]) -> dict[str, float]:
+        """Return the share of each corpus in a step's targets, where there are several."""
+        if len(shares) < 2:
+            return {}
+        return {f"share/{name}": round(share, 6) for name, share in zip(self.source.names, shares, strict=True)}
+
+    def _experts(self) -> dict[str, float]:
+        """Return the tokens of the busiest and of the idlest expert of any layer, as multiples of an equal share."""
+        load = self.learner.expert_load
+        if load is None:
+            return {}
+        relative = load / load.mean(dim=1, keepdim=True)
+        return {
+            "experts/max_load": round(float(relative.max()), 4),
+            "experts/min_load": round(float(relative.min()), 4),
+        }
 
     def _evaluate(self) -> dict[str, float]:
         """Measure the held-out split after every `eval.every` steps and after the last."""

@@ -112,6 +112,13 @@ class Stream:
         return self.corpora[0].vocabulary.size
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """What each corpus is called, no two alike."""
+        given = [corpus.name for corpus in self.corpora]
+        seen = [given[:number].count(name) for number, name in enumerate(given)]
+        return tuple(f"{name} ({times + 1})" if times else name for name, times in zip(given, seen, strict=True))
+
+    @property
     def num_steps(self) -> int | None:
         """Steps whose batches are whole, or None where there is no end."""
         end = self.samples.end

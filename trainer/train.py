@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +24,7 @@ from headrace.pipeline.errors import RecipeError
 from headrace.trainer.batch import BatchSource
 from headrace.trainer.checkpoint import checkpoint_path
 from headrace.trainer.device import deterministic
-from headrace.trainer.metrics import MetricsLog
+from headrace.trainer.metrics import MetricsLog, open_wandb
 from headrace.trainer.parallel import join_world
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.session import Session, begin
@@ -97,7 +98,7 @@ def train(
     with join_world(run.run.device) as world, deterministic(world.device), catch_signals() as stop:
         session = begin(run, source, world, out, resume)
         out.mkdir(parents=True, exist_ok=True)
-        with MetricsLog(out, session.learner.step) if world.is_first else nullcontext() as log:
+        with open_log(session) if world.is_first else nullcontext() as log:
             while not session.finished and not session.agree(stop.is_set()):
                 record = session.advance()
                 if log is not None:
@@ -110,6 +111,16 @@ def train(
                     session.save()
             session.save()
             return _report(session, (log.last or {}) if log is not None else session.last)
+
+
+def open_log(session: Session) -> MetricsLog:
+    """Return the log of a run, cut back to the step that the session begins with."""
+    run = session.run
+    if run.log.wandb is None:
+        return MetricsLog(session.out, session.learner.step)
+    config = session.record.config
+    board = partial(open_wandb, run.log.wandb, run.run.name, session.plan, config, session.out)
+    return MetricsLog(session.out, session.learner.step, board)
 
 
 def _report(session: Session, record: Mapping[str, Any]) -> TrainReport:
