@@ -367,3 +367,26 @@ def test_variants_that_do_not_go_together_are_told(given: str, told: str) -> Non
 
 def test_kinds_of_attention_are_found_by_name() -> None:
     assert sorted(ATTENTIONS.all()) == ["block_sparse", "full", "linear", "sliding"]
+
+
+# --------------------------------------------------------------------------------------------------------- padding
+
+
+@pytest.mark.parametrize("name", ["llama", "linear", "experts", "sliding", "unet", "conditional"])
+def test_leaving_padding_out_changes_neither_loss_nor_gradients(name: str) -> None:
+    source, found = TinyStream(), []
+    for layout in ("pieces", "mask"):
+        config = ModelConfig(**{**SHAPE, "vocab_size": 64}, **VARIANTS[name])
+        learner = Learner.build(tiny_run(), source.vocab_size, World(0, 1, torch.device("cpu")))
+        learner.model = build_model(config, seed=1)
+        learner.forward, learner.layout = learner.model, layout
+        batch = source.batch(3)
+        assert (batch.documents < 0).any()
+        question = learner.objective.ask(batch, 0)
+        loss, _, _ = learner.measure(batch, question, slice(0, 8))
+        loss.backward()  # type: ignore[no-untyped-call]
+        grads = {key: p.grad for key, p in learner.model.named_parameters()}
+        found.append((loss.detach(), learner.negative_log_likelihood(batch, question, slice(0, 8)).detach(), grads))
+    torch.testing.assert_close(found[0][:2], found[1][:2], rtol=1e-4, atol=1e-4)
+    for key, grad in found[0][2].items():
+        torch.testing.assert_close(grad, found[1][2][key], rtol=1e-3, atol=1e-4)

@@ -134,28 +134,29 @@ class Learner:
 
     def measure(self, batch: Batch, question: Question, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted loss of some rows, summed, and of each position that is asked nll in nats and weight."""
-        asked = self._to_device(question.weights[rows] > 0)
-        features = self._features(batch, question, rows)
-        targets, weights = self._to_device(question.targets[rows]).long(), self._to_device(question.weights[rows])
+        part = question.rows(rows)
+        sources = batch.sources[rows]
+        if self.layout == "pieces" and not self.model.config.num_conditions:
+            part = part.without_padding()
+        features = self._features(part, sources)
+        targets, weights = self._to_device(part.targets).long(), self._to_device(part.weights)
         if not self.run.run.compile:  # a compiled graph takes one shape, so it computes all positions
+            asked = weights > 0
             features, targets, weights = features[asked], targets[asked], weights[asked]
         cap, z_loss = self.model.config.logit_softcap, self.run.optimizer.z_loss
         with torch.autocast(self.world.device.type, enabled=False):
             features = features.flatten(0, -2).to(torch.bfloat16 if self.bf16 else torch.float32)
-            loss, nll = weighted_nll(
-                features, self.model.head_weight, targets.flatten(), weights.flatten(), cap, z_loss
-            )
+            head = self.model.head_weight
+            loss, nll = weighted_nll(features, head, targets.flatten(), weights.flatten(), cap, z_loss)
         return loss, nll, weights.flatten()
 
-    def _features(self, batch: Batch, question: Question, rows: slice) -> Tensor:
+    def _features(self, question: Question, sources: NDArray[np.int16]) -> Tensor:
         """Return the model's features of some rows, (rows, T, C)."""
-        inputs, positions, documents = map(
-            self._to_device, (question.inputs[rows], question.positions[rows], question.documents[rows])
-        )
-        visible = None if question.visible is None else self._to_device(question.visible[rows])
+        inputs, positions, documents = map(self._to_device, (question.inputs, question.positions, question.documents))
+        visible = None if question.visible is None else self._to_device(question.visible)
         seen = Seen.of(documents, self.objective.sight, visible)
         layout = LAYOUTS[self.layout](seen, self.model.patterns)
-        conditions = self._to_device(batch.sources[rows]).long() if self.model.config.num_conditions else None
+        conditions = self._to_device(sources).long() if self.model.config.num_conditions else None
         with autocast(self.world.device, self.bf16):
             features: Tensor = self.forward(inputs, positions, layout, conditions)
         return features

@@ -41,6 +41,20 @@ class Question(NamedTuple):
     documents: NDArray[np.int32]
     visible: NDArray[np.bool_] | None = None
 
+    def rows(self, selection: slice) -> "Question":
+        """Return the question about only these rows."""
+        return Question(*(None if array is None else array[selection] for array in self))  # type: ignore[arg-type]
+
+    def without_padding(self) -> "Question":
+        """Return the question as one row of all positions that are no padding, in order; pieces stay apart."""
+        kept = self.documents >= 0
+        if kept.all():
+            return self
+        length = np.int32(self.documents.shape[1])
+        apart = self.documents + length * np.arange(len(self.documents), dtype=np.int32)[:, None]
+        arrays = (*self[:4], apart, self.visible)
+        return Question(*(None if array is None else array[kept][None] for array in arrays))  # type: ignore[arg-type]
+
     def num_bytes(self, token_bytes: NDArray[np.int64]) -> int:
         """Return the UTF-8 bytes of the text that is predicted; `token_bytes` are those of each token's text."""
         lengths = np.append(token_bytes, 0)  # signs beyond the vocabulary stand for no text
