@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from headrace.pipeline.building import building
 from headrace.pipeline.engines import Bundle, Engine
 from headrace.pipeline.errors import HeadraceError, StoreError
 from headrace.pipeline.schema import (
@@ -35,6 +36,10 @@ class TaskError(HeadraceError):
     def __init__(self, message: str, detail: str) -> None:
         super().__init__(message)
         self.detail = detail
+
+
+class NotCommittedError(StoreError):
+    """A task that was planned was not committed, though nothing failed."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,13 @@ def make(planned: Sequence[Planned], engine: Engine, watch: Watcher = ignore_pro
         TaskError: a task failed. What was committed stays, and is used by the next start.
     """
     store = planned[0].planning.store
+    with building(store):
+        _run(planned, engine, watch)
+        return [publish(item) for item in planned]
+
+
+def _run(planned: Sequence[Planned], engine: Engine, watch: Watcher) -> None:
+    store = planned[0].planning.store
     missing = {task.key: task for item in planned for task in item.missing()}
     bundles: list[Bundle] = []
     for cls in dict.fromkeys(type(item.stage) for item in planned):
@@ -93,7 +105,6 @@ def make(planned: Sequence[Planned], engine: Engine, watch: Watcher = ignore_pro
                 raise TaskError(outcome.error, outcome.detail)
             left -= len(outcome.bundle)
             watch(Progress(label, total - left, total, cached))
-    return [publish(item) for item in planned]
 
 
 def make_one(label: str, stage: Stage, upstream: Mapping[str, Manifest], store: Store, engine: Engine) -> Manifest:
@@ -126,7 +137,7 @@ def publish(planned: Planned) -> Manifest:
 def _committed(task: Task, store: Store) -> Commit:
     commit = store.find_commit(task)
     if commit is None:
-        raise StoreError(f"{store.task_folder(task)}: the engine reported a task done that has no commit")
+        raise NotCommittedError(f"{store.task_folder(task)}: the engine reported a task done that has no commit")
     return commit
 
 

@@ -5,17 +5,22 @@ step follow from the contents of earlier ones, so a plan ends at the first step 
 on what that gives, and may well be found unchanged.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make, manifest_path
+from headrace.pipeline.artifacts import NotCommittedError, Planned, Watcher, ignore_progress, make, manifest_path
+from headrace.pipeline.building import building
 from headrace.pipeline.engines import Engine
+from headrace.pipeline.erasures import erased_places
 from headrace.pipeline.lock import Lock, LockedStep, explain_change
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store, replace, writing
 from headrace.pipeline.walk import NO_OPTIONS, BuildOptions, Walk, Walker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,24 +59,38 @@ def build(
         LockError: `locked` does not name what would be built.
         TaskError: a task failed; what was finished is kept.
     """
+    try:
+        with building(store):
+            while True:
+                known = erased_places(store)
+                try:
+                    return _build(recipe, store, engine, options, locked, watch)
+                except NotCommittedError:
+                    if erased_places(store) == known:
+                        raise
+                    log.warning("raw files hold documents again that were erased; they are left out, and planned anew")
+    finally:
+        engine.close()
+
+
+def _build(
+    recipe: Recipe, store: Store, engine: Engine, options: BuildOptions, locked: Lock | None, watch: Watcher
+) -> Built:
     walker = Walker(recipe, store, options)
     steps: dict[str, LockedStep] = {}
     walk = walker.walk()
-    try:
-        planned = _next(walk, None)
-        while planned is not None:
-            for item in planned if locked else ():
-                _check_locked(locked, item, options)
-            manifests = make(planned, engine, watch)
-            for item, manifest in zip(planned, manifests, strict=True):
-                if locked:
-                    locked.check_content(item.label, manifest)
-                steps[item.label] = LockedStep.of(item, manifest)
-            done, planned = planned, _next(walk, manifests)
-            if locked and _is_reading(done) and not _is_reading(planned):
-                locked.check(done[0])
-    finally:
-        engine.close()
+    planned = _next(walk, None)
+    while planned is not None:
+        for item in planned if locked else ():
+            _check_locked(locked, item, options)
+        manifests = make(planned, engine, watch)
+        for item, manifest in zip(planned, manifests, strict=True):
+            if locked:
+                locked.check_content(item.label, manifest)
+            steps[item.label] = LockedStep.of(item, manifest)
+        done, planned = planned, _next(walk, manifests)
+        if locked and _is_reading(done) and not _is_reading(planned):
+            locked.check(done[0])
     lock = Lock(recipe=recipe.name, options=options.as_config(), inputs=walker.inputs(), steps=tuple(steps.values()))
     path = lock_path(store, recipe, options)
     with writing(path):

@@ -3,206 +3,218 @@
 A deletion vector hides documents; their text stays in the tables that were made of them. To erase them, records say
 which documents are to be read no more, and where in which raw inputs they lie; the recipe is built again, which makes
 anew what held them and nothing else (only the tasks that read them have other keys); then everything that was made from
-them is removed: artifacts, tasks, and the locks that named them. What is to be removed is written down before the first
-file goes, so that a removal that was cut short is finished by the next command.
+them is removed: artifacts, tasks, the names and locks that named them, and what killed builds left, of which nobody
+knows what it holds. What stays was looked through for them, table by table (`pipeline.lineage`).
 """
 
 import logging
-import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.pipeline.build import Built
-from headrace.pipeline.build_chain import builds_of
-from headrace.pipeline.erasures import ERASED, FOLDER, Erasure, RawPlace, erased_places
+from headrace.pipeline.errors import StoreError
+from headrace.pipeline.hashing import digest_json
+from headrace.pipeline.lineage import READ, Lineage, Work, columns_of
 from headrace.pipeline.lock import Lock, locks_of
-from headrace.pipeline.schema import Commit, Manifest, NamedArtifact, Signed
+from headrace.pipeline.removal import Removal, Removed, begin_removal
+from headrace.pipeline.schema import Manifest, NamedArtifact, Upstream
 from headrace.pipeline.stages.suppress import Suppress
-from headrace.pipeline.store import COMMIT, MANIFEST, Store, put_if_absent, replace, writing
-from headrace.pipeline.suppressions import What, in_force, normal_value, suppress
-from headrace.pipeline.tables import read_batches, read_columns
+from headrace.pipeline.store import MANIFEST, Store, replace
+from headrace.pipeline.suppressions import What, normal_value
+from headrace.pipeline.tables import read_batches
 
 log = logging.getLogger(__name__)
 
-TABLES = ("documents", "records")
-"""Of `read`: those that hold something of each record."""
-HELD = "resembles a document that was taken down; held for review"
+Named = tuple[What, str]
+Place = tuple[str, int]
 
 
-class Removal(Signed):
-    """What is being removed (`erasures/removal.json`): paths below the store's root, in order."""
+@dataclass
+class Found:
+    """The documents of a store that are named, and where each lies: sha256 of raw inputs, and offsets there."""
 
-    kind: Literal["headrace.removal"] = "headrace.removal"
-    paths: tuple[str, ...]
+    places: dict[str, set[Place]] = field(default_factory=dict)
+    urls: set[str] = field(default_factory=set)
 
-
-@dataclass(frozen=True)
-class Removed:
-    """What was removed: how many files, how many bytes of them, and the recipes whose builds named some of it."""
-
-    files: int
-    bytes: int
-    build_again: tuple[str, ...]
+    @property
+    def doc_ids(self) -> list[str]:
+        """Their ids, sorted."""
+        return sorted(self.places)
 
 
-def record_erasures(store: Store, names: Iterable[tuple[What, str]]) -> list[str]:
-    """Write down which documents are to be read no more; return their ids, sorted.
+def digest_of_names(names: Iterable[Named]) -> str:
+    """Return a digest of what is named, in whatever order."""
+    return digest_json(sorted([what, normal_value(what, value)] for what, value in names))
 
-    Args:
-        store: where they are.
-        names: what they are named by, as suppressions name them.
+
+def find_named(lineage: Lineage, names: Sequence[Named]) -> Found:
+    """Return the documents of a store that are named, whether a corpus has them or not.
+
+    Records that are no documents and have the URL of one that is named (a request, say) are found with it.
     """
+    found = Found()
     entries = tuple({"what": what, "value": normal_value(what, value), "reason": ""} for what, value in names)
-    places = {(content, *place) for content, known in erased_places(store).items() for place in known}
-    found: dict[str, set[tuple[str, int]]] = {}
-    for commit in _commits(store, "read"):
-        for row in _rows(store, commit, Suppress(entries=entries)):
-            found.setdefault(row["doc_id"], set()).update(_places(commit, row["origin"]))
-    new = {
-        doc_id: tuple(RawPlace(content=content, offset=at) for content, at in sorted(mine))
-        for doc_id, mine in sorted(found.items())
-        if not {(content, at, doc_id) for content, at in mine} <= places
-    }
-    if new:
-        record = Erasure(documents=new)
-        path = store.root / FOLDER / f"{record.name}.json"
-        with writing(path):
-            path.parent.mkdir(exist_ok=True)
-            put_if_absent(path, record.render())
-    return sorted(found)
+    for work, row in _rows(lineage, entries):
+        found.places.setdefault(row["doc_id"], set()).update(_places(work, row))
+        found.urls |= {row["url"]} - {None}
+    for work in lineage.roots() if found.urls else ():
+        for row in _records_of(work, found.urls):
+            found.places.setdefault(row["doc_id"], set()).update(_places(work, row))
+    missed = {normal_value(what, value) for what, value in names if what == "doc_id"} - found.places.keys()
+    if missed and lineage.holders(missed, but=()):  # in a table that is made from none that has it
+        found.places |= {doc_id: set() for doc_id in missed if lineage.holders({doc_id}, but=())}
+    return found
 
 
-def _commits(store: Store, stage: str = "*") -> Iterator[Commit]:
-    """Yield the commits of a store's tasks; with a `stage`, of that stage's."""
-    yield from map(Commit.load, sorted(store.root.glob(f"tasks/{stage}/*/*/{COMMIT}")))
+def _rows(lineage: Lineage, entries: tuple[dict[str, str], ...]) -> Iterator[tuple[Work, dict[str, Any]]]:
+    """Yield the rows that are named, of all tables that tell id and URL and were not made from such."""
+    stage = Suppress(entries=entries)
+    ids = pa.array(sorted(one["value"] for one in entries), pa.string())
+    only_ids = all(one["what"] == "doc_id" for one in entries)
+    for work in lineage.roots():
+        for _, path in work.files:
+            names = columns_of(path) if path.suffix == ".parquet" else []
+            if not {"doc_id", "url"} <= {*names}:
+                continue
+            columns = ["doc_id", "url", *(["origin"] if "origin" in names else [])]
+            for batch in read_batches(path, columns):
+                if only_ids:
+                    batch = batch.filter(pc.is_in(batch.column("doc_id"), ids))
+                yield from ((work, row) for row in batch.to_pylist() if row["doc_id"] and stage.entry_for(row))
 
 
-def _rows(store: Store, commit: Commit, named: Suppress) -> Iterator[dict[str, Any]]:
-    """Yield the rows of what a task of `read` wrote that are named."""
-    for table in TABLES:
-        path = store.task_folder(commit.task) / commit.files[table].name
+def _records_of(work: Work, urls: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of records of pages that did not become documents."""
+    wanted = pa.array(sorted(urls), pa.string())
+    for path in (path for table, path in work.files if work.stage == READ and table == "records"):
         for batch in read_batches(path, ["doc_id", "url", "origin"]):
-            yield from (row for row in batch.to_pylist() if row["doc_id"] and named.entry_for(row) is not None)
+            rows = batch.filter(pc.is_in(batch.column("url"), wanted)).to_pylist()
+            yield from (row for row in rows if row["doc_id"])
 
 
-def _places(commit: Commit, origin: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+def _places(work: Work, row: Mapping[str, Any]) -> Iterator[Place]:
     """Yield the raw inputs that a row may be from: the one at its URI, or all of its task."""
-    inputs = commit.task.inputs
-    mine = [item for item in inputs if Path(item.path).as_uri() == origin["uri"]] or inputs
-    yield from ((item.content, int(origin["offset"])) for item in mine)
+    if work.stage == READ:
+        mine = [item for item in work.inputs if Path(item.path).as_uri() == row["origin"]["uri"]] or work.inputs
+        yield from ((item.content, int(row["origin"]["offset"])) for item in mine)
 
 
-def hold_for_review(store: Store, doc_ids: Iterable[str], date: str) -> None:
-    """Keep documents out of later builds, which no longer know what they resemble; to be withdrawn after review."""
-    known = {one.value for one in in_force(store) if one.what == "doc_id"}
-    for doc_id in doc_ids:
-        if doc_id not in known:
-            suppress(store, "doc_id", doc_id, HELD, date)
+def names_of_tainted(lineage: Lineage, tainted: Collection[str]) -> dict[Path, NamedArtifact]:
+    """Return the names of artifacts that are made from tainted work, by the paths of their records."""
+    return _names_of(lineage, _gone(lineage, tainted))
+
+
+def _names_of(lineage: Lineage, folders: Iterable[Path]) -> dict[Path, NamedArtifact]:
+    keys = {lineage.manifests[folder].key for folder in folders}
+    named = {path: NamedArtifact.load(path) for path in sorted(lineage.store.root.glob("names/*/[!.]*.json"))}
+    return {path: one for path, one in named.items() if one.key in keys}
 
 
 # ---------------------------------------------------------------------------------------------------------- removal
 
 
-def remove_what_held(store: Store, doc_ids: Collection[str], built: Built) -> Removed:
-    """Remove all that was made from documents, but what the newest build is made of; see the module."""
-    manifests = {path.parent: Manifest.load(path) for path in store.manifests()}
-    tasks = _tainted_tasks(store, set(doc_ids), manifests) - _kept(store, built.lock, manifests)
-    artifacts = [folder for folder, one in manifests.items() if any(part.task in tasks for part in one.parts)]
-    gone = {folder.name for folder in artifacts}
+def remove_what_held(store: Store, doc_ids: Collection[str], built: Built, named: str) -> Removed:
+    """Remove all that was made from documents, and what nothing names; see the module.
+
+    Args:
+        store: where; nobody else builds in it.
+        doc_ids: the documents, which are read no more.
+        built: the build that was made without them.
+        named: the digest of what was taken down, to be told later.
+
+    Raises:
+        StoreError: the build holds some of them.
+    """
+    lineage = Lineage(store)
+    tainted = lineage.tainted(doc_ids)
+    while more := lineage.holders(doc_ids, but=tainted):
+        log.warning("%s: holds what was taken down, though nothing that it was made from does", min(more.values()))
+        tainted = lineage.tainted(doc_ids, seen=tainted | more.keys())
+    gone = _gone(lineage, tainted)
+    _refuse_own(lineage, built, gone)
+    keys = {lineage.manifests[folder].key for folder in gone}
     others = {path: Lock.load(path) for path in locks_of(store) if path != built.lock_path}
-    locks = {path: lock for path, lock in others.items() if gone & {step.key for step in lock.steps}}
-    names = [path for path in sorted(store.root.glob("names/*/*.json")) if NamedArtifact.load(path).key in gone]
-    _name_new_inputs(store, built, gone)
-    folders = [path for path in sorted(store.root.glob("tasks/*/*/*")) if path.name in tasks]
-    paths = tuple(store.relative(path) for path in (*names, *locks, *artifacts, *folders))
+    locks = {path: lock for path, lock in others.items() if keys & {step.key for step in lock.steps}}
+    names = _names_of(lineage, gone)
+    _name_new_inputs(lineage, gone)
+    folders = [path for path in sorted(store.root.glob("tasks/*/*/*")) if path.name in tainted]
+    paths = [*names, *locks, *gone, *folders]
+    paths += _strays(lineage, {*gone, *folders})
+    corpora = [folder / MANIFEST for folder in gone if lineage.manifests[folder].table == "corpus"]
+    done = Removed(
+        named=named,
+        erased=tuple(sorted(doc_ids)),
+        files=0,
+        bytes=0,
+        corpora=tuple(store.relative(path) for path in corpora),
+        names=tuple(f"{one.stage} {one.name}" for one in names.values()),
+        build_again=tuple(sorted({lock.recipe for lock in locks.values()})),
+    )
     if not paths:
-        return Removed(0, 0, ())
-    record = store.root / FOLDER / "removal.json"
-    with writing(record):
-        record.parent.mkdir(exist_ok=True)
-        replace(record, Removal(paths=paths).render())
-    files, num_bytes = finish_removal(store)
-    return Removed(files, num_bytes, tuple(sorted({lock.recipe for lock in locks.values()})))
+        return done
+    return begin_removal(store, Removal(paths=tuple(map(store.relative, paths)), done=done))
 
 
-def finish_removal(store: Store) -> tuple[int, int]:
-    """Finish a removal that was begun, if there is one; return how many files went, and how many bytes."""
-    record = store.root / FOLDER / "removal.json"
-    if not record.exists():
-        return 0, 0
-    paths = [store.root / one for one in Removal.load(record).paths]
-    inodes: dict[int, int] = {}
-    for path in paths:
-        files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-        inodes |= {(status := one.stat()).st_ino: status.st_size for one in files}
-    with writing(store.root):
-        for path in (one for one in paths if one.is_dir()):  # first what says that there is something
-            (path / (COMMIT if path.is_relative_to(store.root / "tasks") else MANIFEST)).unlink(missing_ok=True)
-        for path in paths:
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        record.unlink()
-    return len(inodes), sum(inodes.values())
+def _refuse_own(lineage: Lineage, built: Built, gone: Collection[Path]) -> None:
+    """Raise `StoreError` if a build is made of what is to go."""
+    for step in built.lock.steps:
+        folder = lineage.store.artifact_folder(step.stage, step.key)
+        if folder in gone:
+            raise StoreError(
+                f"{folder}: the step {step.label!r} of the new build is made from what was taken down, so nothing was "
+                "removed; leave out what its recipe compares with, and give the same command again"
+            )
 
 
-def _kept(store: Store, lock: Lock, manifests: Mapping[Path, Manifest]) -> set[str]:
-    """Return the keys of the tasks that a build is made of."""
-    steps = (manifests[store.artifact_folder(step.stage, step.key)] for step in lock.steps)
-    return {part.task for manifest in steps for part in manifest.parts}
+def _gone(lineage: Lineage, tainted: Collection[str]) -> list[Path]:
+    """Return the folders of artifacts that have tainted parts, or were made from such and from nothing alike."""
+    gone = {folder for folder, one in lineage.manifests.items() if any(part.task in tainted for part in one.parts)}
+    left = lineage.manifests.keys() - gone
+    while more := {folder for folder in left if None in _moves(lineage, folder, gone).values()}:
+        gone |= more
+        left -= more
+    return sorted(gone)
 
 
-def _tainted_tasks(store: Store, doc_ids: set[str], manifests: Mapping[Path, Manifest]) -> set[str]:
-    """Return the keys of the tasks that read documents, and of all that were made from what these wrote."""
-    wanted = pa.array(sorted(doc_ids), pa.string())
-    commits = {commit.key: commit for commit in _commits(store)}
-    tainted = {key for key, one in commits.items() if one.task.stage == "read" and _holds_any(store, one, wanted)}
-    makers = _makers(store, manifests)
-    while True:
-        more = {
-            key
-            for key, one in commits.items()
-            if key not in tainted and any(makers.get(item.path) in tainted for item in one.task.inputs)
-        }
-        if not more:
-            return tainted
-        tainted |= more
+def _moves(lineage: Lineage, folder: Path, gone: Collection[Path]) -> dict[str, Manifest | None]:
+    """Return by key, for what an artifact was made from and goes, an artifact alike that stays, or None."""
+    manifest = lineage.manifests[folder]
+    moves: dict[str, Manifest | None] = {}
+    for item in manifest.inputs:
+        if lineage.store.artifact_folder(item.stage, item.key) in gone:
+            wanted = {one.content for part in manifest.parts for one in part.inputs if one.role == item.role}
+            alike = [one for path, one in lineage.alike(item.content) if path not in gone and wanted <= _contents(one)]
+            moves[item.key] = min(alike, key=lambda one: (one.stage != item.stage, one.key), default=None)
+    return moves
 
 
-def _makers(store: Store, manifests: Mapping[Path, Manifest]) -> dict[str, str]:
-    """Return by path which task made a part of an artifact."""
-    return {
-        store.relative(folder / file.name): part.task
-        for folder, manifest in manifests.items()
-        for part in manifest.parts
-        for file in part.files.values()
-    }
+def _contents(manifest: Manifest) -> set[str]:
+    return {file.content for part in manifest.parts for file in part.files.values()}
 
 
-def _holds_any(store: Store, commit: Commit, wanted: pa.Array) -> bool:
-    """Tell whether a task of `read` wrote something of documents: more than that they are read no more."""
-    folder = store.task_folder(commit.task)
-    for table in TABLES:
-        columns = ["doc_id", "reason"] if table == "records" else ["doc_id"]
-        rows = read_columns(folder / commit.files[table].name, columns)
-        rows = rows.filter(pc.is_in(rows.column("doc_id"), wanted))
-        if table == "records":
-            rows = rows.filter(pc.not_equal(rows.column("reason"), ERASED))
-        if rows.num_rows:
-            return True
-    return False
+def _name_new_inputs(lineage: Lineage, gone: Collection[Path]) -> None:
+    """Let artifacts that stay, as they came out alike, name what they could as well have been made from."""
+    for folder in sorted(lineage.manifests.keys() - {*gone}):
+        moves, manifest = _moves(lineage, folder, gone), lineage.manifests[folder]
+        if not moves:
+            continue
+        inputs = tuple(_moved(item, moves.get(item.key)) for item in manifest.inputs)
+        log.info("%s names other inputs now", folder / MANIFEST)
+        replace(folder / MANIFEST, Manifest(**{**dict(manifest), "inputs": inputs, "digest": ""}).render())
 
 
-def _name_new_inputs(store: Store, built: Built, gone: set[str]) -> None:
-    """Let artifacts that stay, as they came out alike, name what the new build made them from."""
-    last = built.lock.steps[-1]
-    manifest = Manifest.load(store.artifact_folder(last.stage, last.key) / MANIFEST)
-    (build,) = builds_of(manifest, store, built.lock_path)
-    for step in build.chain:
-        path = store.artifact_folder(step.stage, step.key) / MANIFEST
-        if any(item.key in gone for item in Manifest.load(path).inputs):
-            log.info("%s names other inputs now", path)
-            replace(path, Manifest(**{**dict(step), "digest": ""}).render())
+def _moved(item: Upstream, alike: Manifest | None) -> Upstream:
+    return item if alike is None else item.model_copy(update={"stage": alike.stage, "key": alike.key})
+
+
+def _strays(lineage: Lineage, going: set[Path]) -> list[Path]:
+    """Return the files among tasks and artifacts that nothing names: nobody knows what they hold."""
+    root = lineage.store.root
+    files = (path for kind in ("tasks", "artifacts") for path in (root / kind).rglob("*") if not path.is_dir())
+    named = lineage.named_files()
+    return sorted(path for path in files if path not in named and going.isdisjoint(path.parents))

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from headrace.pipeline.ancestry import manifest_of
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
 from headrace.pipeline.build_chain import Way
+from headrace.pipeline.building import building
 from headrace.pipeline.dedup.planning import PAYLOAD, measured_as
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
@@ -50,7 +52,11 @@ def index_corpus(
         StoreError, IntegrityError: see `Way.to`.
     """
     check_name(IndexKeys.name, name)
-    way = Way.to(path)
+    with building(Store.containing(manifest_of(path))):
+        return _index(Way.to(path), name, engine, step, watch)
+
+
+def _index(way: Way, name: str, engine: Engine, step: str | None, watch: Watcher) -> Indexed:
     path, store, chain = way.path, way.store, way.chain
     bands = _bands(path, chain, step)
     upstream = {"bands": bands, "verdicts": [one for one in chain if one.table == "verdicts"][-1]}

@@ -5,27 +5,33 @@ What is to go becomes a suppression of the store, so that no later build has it.
 of its tokens do not serve them (`trainer.streaming`): the order stays what it was, their tokens are masked in place.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from headrace.pipeline.ancestry import manifest_of
 from headrace.pipeline.artifacts import make_one
-from headrace.pipeline.build_chain import Way
 from headrace.pipeline.dedup.membership import SUPPRESSED
 from headrace.pipeline.engines import InlineEngine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.schema import Manifest
+from headrace.pipeline.stages.earlier import Earlier
 from headrace.pipeline.stages.suppress import Suppress
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import What, as_config, suppress
+from headrace.pipeline.suppressions import What, as_config, normal_value, suppress
 from headrace.pipeline.tables import read_batches
 
 Named = tuple[What, str]
+_FINDINGS = "findings-00000.parquet"
 
 
 @dataclass(frozen=True)
 class Held:
-    """A document that was left out in favour of one that is taken down; it is not promoted, but held for review."""
+    """A document that resembles one that is taken down, `survivor`; it is not promoted, but held for review."""
 
     doc_id: str
     survivor: str
@@ -55,14 +61,14 @@ def take_down(path: Path, named: Sequence[Named], reason: str, date: str = "") -
     Raises:
         InputError: the path is no corpus, or a value is none of its kind.
     """
-    way = Way.to(path)
-    if way.manifest.table != "corpus":
-        raise InputError(f"{path}: a manifest of {way.manifest.table!r}; name the one of the corpus")
-    store = Store.open(way.store.root)
+    found = manifest_of(path)
+    store, corpus = Store.containing(found), Manifest.load(found)
+    if corpus.table != "corpus":
+        raise InputError(f"{path}: a manifest of {corpus.table!r}; name the one of the corpus")
     records = tuple(suppress(store, what, value, reason, date).name for what, value in named)
-    vector = deletion_vector(way.manifest, store)
-    hidden = hidden_ids(way.manifest, store)
-    held = tuple(_held(way.chain, store, hidden))
+    vector = deletion_vector(corpus, store)
+    hidden = hidden_ids(corpus, store)
+    held = tuple(held_for({*hidden, *(normal_value(what, value) for what, value in named if what == "doc_id")}, store))
     where = None if vector is None else store.find_manifest(vector.stage, vector.key)
     return TakenDown(records, tuple(named), where, tuple(sorted(hidden)), held)
 
@@ -89,15 +95,37 @@ def hidden_ids(corpus: Manifest, store: Store) -> frozenset[str]:
     return frozenset(found)
 
 
-def _held(chain: Sequence[Manifest], store: Store, hidden: Iterable[str]) -> Iterator[Held]:
-    """Yield what steps that look for duplicates left out for a document that is hidden now."""
-    gone = set(hidden)
-    for step in (one for one in chain if one.table == "findings"):
-        for part in range(len(step.parts)):
-            for batch in read_batches(store.part_path(step, part), ["doc_id", "survivor"]):
-                for row in batch.to_pylist():
-                    if row["survivor"] in gone and row["doc_id"] not in gone:
-                        yield Held(row["doc_id"], row["survivor"], step.name)
+def held_for(doc_ids: Collection[str], store: Store) -> list[Held]:
+    """Return the documents that steps of any build found to be in a cluster with one that goes, or dropped for it."""
+    found: dict[str, Held] = {}
+    gone = set(doc_ids)
+    for path in store.manifests():
+        if path.parent.parent.name == Earlier.name or path.with_name(_FINDINGS).exists():
+            for held in _held(Manifest.load(path), store, gone):
+                found.setdefault(held.doc_id, held)
+    return sorted(found.values(), key=lambda held: held.doc_id)
+
+
+def _held(step: Manifest, store: Store, gone: set[str]) -> Iterator[Held]:
+    paths = [store.part_path(step, part) for part in range(len(step.parts))]
+    columns = ["doc_id", "survivor", "cluster"]
+    named = pa.array(sorted(gone), pa.string())
+    clusters: dict[str, str] = {}
+    for batch in (batch for path in paths for batch in read_batches(path, columns)):
+        for row in batch.filter(_any_in(batch, columns, named)).to_pylist():
+            if row["cluster"] is not None:
+                clusters[row["cluster"]] = next(row[name] for name in columns if row[name] in gone)
+    both = pa.array(sorted({*gone, *clusters}), pa.string())
+    for batch in (batch for path in paths for batch in read_batches(path, columns)):
+        for row in batch.filter(_any_in(batch, columns[1:], both)).to_pylist():
+            survivor = row["survivor"] if row["survivor"] in gone else clusters.get(row["cluster"])
+            if row["doc_id"] not in gone and survivor is not None:
+                yield Held(row["doc_id"], survivor, step.name)
+
+
+def _any_in(batch: pa.RecordBatch, columns: Sequence[str], values: pa.Array) -> pa.Array:
+    flags = [pc.is_in(batch.column(name), values) for name in columns]
+    return reduce(pc.or_, flags)
 
 
 def read_list(path: Path) -> list[Named]:

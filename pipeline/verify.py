@@ -22,6 +22,7 @@ from headrace.pipeline.errors import HeadraceError, IntegrityError, StoreError, 
 from headrace.pipeline.hashing import digest_bytes, digest_file, digest_json
 from headrace.pipeline.lock import Lock
 from headrace.pipeline.origins import local_path
+from headrace.pipeline.removal import DONE, RECORD, Removal, Removed, is_pending
 from headrace.pipeline.schema import (
     TABLES,
     Commit,
@@ -165,6 +166,10 @@ class _Verifier:
             self.check_name(path)
         for path in sorted(root.glob(f"{ERASURES}/[0-9a-f]*.json")):
             self.check_record(Erasure, path)
+        for path in sorted(root.glob(f"{ERASURES}/{DONE}*.json")):
+            self.check_record(Removed, path)
+        if is_pending(self.store):
+            self.check_record(Removal, root / ERASURES / RECORD)
         for path in sorted(root.glob(f"{FOLDER}/[!.]*.json")):
             self.check_suppression(path)
         for path in sorted(root.glob(f"locks/*{LOCK_SUFFIX}")):

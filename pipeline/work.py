@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from headrace.pipeline.building import working
 from headrace.pipeline.errors import StoreError
 from headrace.pipeline.schema import Commit, Task
 from headrace.pipeline.stages.contract import stage_classes
@@ -23,7 +24,7 @@ def run_bundle(tasks: Sequence[Task], store_root: Path) -> None:
     if tasks[0].stage not in classes:
         raise StoreError(f"no stage {tasks[0].stage!r} here; the driver has another version of headrace")
     started = time.monotonic()
-    with writing(store.root):
+    with working(store), writing(store.root):
         for task, made in classes[tasks[0].stage].run_bundle(tasks, store):
             made.ledger.check(f"stage {task.stage}, task {task.key[:12]}")
             seconds = round((time.monotonic() - started) / len(tasks), 3)

@@ -1,5 +1,6 @@
 """`headrace takedown`: documents of a corpus are hidden at once, and no later build has them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from headrace.console import Result, as_data, facts, stderr, table
 
 if TYPE_CHECKING:
     from headrace.pipeline.recipe import Recipe
-    from headrace.pipeline.store import Store
+    from headrace.pipeline.rewriting import Asked, Rewritten
     from headrace.pipeline.takedown import TakenDown
     from headrace.pipeline.walk import BuildOptions
 
@@ -50,24 +51,21 @@ def takedown(
     masked in place. Documents that had been left out in favour of one that goes are held for review, and listed.
 
     With --rewrite the recipe is built again without them, and all that was made from them is removed from the store:
-    texts, side tables, corpora, tokens. Raw files, reports, exports and checkpoints are not touched. A removal that was
-    cut short is finished by the same command.
+    texts, side tables, corpora, tokens. Raw files, reports, exports and checkpoints are not touched. Nothing else may
+    build in the store meanwhile. A takedown that was cut short is finished by the same command.
     """
+    from headrace.pipeline.rewriting import Asked
     from headrace.pipeline.takedown import read_list, take_down
 
     given = [(what, value) for what, value in (("url", url), ("domain", domain), ("doc_id", doc)) if value is not None]
     if len(given) + (file is not None) != 1:
         raise typer.BadParameter("give one of --url, --domain, --doc and --file")
     named = given or read_list(file)  # type: ignore[arg-type]  # one of both is given
-    if rewrite is not None and _finished(Path(manifest)):
-        return Result({"finished": True}, lambda console: console.print("the removal that was begun is finished"))
-    chosen = None if rewrite is None else (chosen_recipe(rewrite, None), build_options(source, None, None))
+    if rewrite is not None:
+        chosen = (chosen_recipe(rewrite, None), build_options(source, None, None))
+        return _rewrite(Asked(Path(manifest), named, reason, date), *chosen, workers, run or ())  # type: ignore[arg-type]
     done = take_down(Path(manifest), named, reason, date)  # type: ignore[arg-type]
     exposed = {str(folder): _exposed(folder, done.hidden) for folder in run or ()}
-    data = as_data(done) | {"exposure": exposed}
-    if chosen is not None:
-        rewritten = _rewrite(_store_of(Path(manifest)), done, date, chosen, workers)
-        return Result(data | {"vector": None} | rewritten, lambda console: _show_rewritten(console, done, rewritten))
     stderr().print(
         "parts are untouched: build the recipe again for a corpus without it"
         if done.hidden
@@ -82,15 +80,7 @@ def takedown(
             columns = ("run", "steps", "tokens")
             console.print(table(columns, [(name, one["steps"], one["tokens"]) for name, one in exposed.items()]))
 
-    return Result(data, show)
-
-
-def _finished(manifest: Path) -> bool:
-    """Finish a removal that was begun in the manifest's store; tell whether there was one, and the manifest went."""
-    from headrace.pipeline.erasure import finish_removal
-
-    files, _ = finish_removal(_store_of(manifest))
-    return files > 0 and not manifest.exists()
+    return Result(as_data(done) | {"exposure": exposed}, show)
 
 
 def _show_held(console: Console, done: "TakenDown") -> None:
@@ -99,44 +89,51 @@ def _show_held(console: Console, done: "TakenDown") -> None:
         console.print(table(columns, [(h.doc_id, h.survivor, h.step) for h in done.held]))
 
 
-def _show_rewritten(console: Console, done: "TakenDown", rewritten: dict[str, Any]) -> None:
-    told = {name.replace("_", " "): value for name, value in rewritten.items() if name not in ("erased", "build_again")}
-    console.print(facts(told))
-    console.print(table(("erased",), [(doc_id,) for doc_id in rewritten["erased"]]))
-    _show_held(console, done)
-    if rewritten["build_again"]:
-        console.print(f"build again, as they held some of it: {', '.join(rewritten['build_again'])}")
-
-
-def _store_of(manifest: Path) -> "Store":
-    from headrace.pipeline.store import Store
-
-    return Store.containing(manifest)
-
-
 def _rewrite(
-    store: "Store", done: "TakenDown", date: str, chosen: "tuple[Recipe, BuildOptions]", workers: int | None
-) -> dict[str, Any]:
-    """Build a recipe without what was taken down, and remove all that was made from it."""
-    from headrace.pipeline.build import build
+    asked: "Asked", recipe: "Recipe", options: "BuildOptions", workers: int | None, runs: Sequence[Path]
+) -> Result:
     from headrace.pipeline.engines import make_engine
-    from headrace.pipeline.erasure import hold_for_review, record_erasures, remove_what_held
+    from headrace.pipeline.rewriting import rewrite
     from headrace.progress import watching
 
-    recipe, options = chosen
-    hold_for_review(store, [one.doc_id for one in done.held], date)
-    erased = record_erasures(store, done.named)
+    exposed: dict[str, dict[str, int]] = {}
+
+    def look(doc_ids: Sequence[str]) -> None:
+        if asked.corpus.exists():
+            exposed.update({str(folder): _exposed(folder, tuple(doc_ids)) for folder in runs})
+        elif runs:
+            stderr().print("warning: what the runs were trained on is gone, so it is not told", style="yellow")
+
     with watching() as watch:
-        built = build(recipe, store, make_engine(workers or num_cores()), options, watch=watch)
-    removed = remove_what_held(store, erased, built)
-    return {
-        "erased": erased,
-        "manifest": built.path("corpus"),
-        "tokens_manifest": built.path("tokens") if "tokens" in built.manifests else None,
+        engine = make_engine(workers or num_cores())
+        done = rewrite(asked, recipe, engine, options, found_here=look, watch=watch)
+    return _rewritten(done, exposed)
+
+
+def _rewritten(done: "Rewritten", exposed: dict[str, dict[str, int]]) -> Result:
+    """Return what a takedown that erases did."""
+    removed = done.removed
+    data: dict[str, Any] = {
+        "erased": list(removed.erased),
+        "manifest": done.built.path("corpus"),
+        "tokens_manifest": done.built.path("tokens") if "tokens" in done.built.manifests else None,
         "removed_files": removed.files,
         "removed_bytes": removed.bytes,
+        "removed_names": list(removed.names),
         "build_again": list(removed.build_again),
     }
+
+    def show(console: Console) -> None:
+        shown = {name.replace("_", " "): value for name, value in data.items() if not isinstance(value, list)}
+        console.print(facts(shown))
+        console.print(table(("erased",), [(doc_id,) for doc_id in removed.erased]))
+        _show_held(console, done.taken)
+        if removed.names:
+            console.print(f"make again, as they were made from it: {', '.join(removed.names)}")
+        if removed.build_again:
+            console.print(f"build again, as they held some of it: {', '.join(removed.build_again)}")
+
+    return Result(as_data(done.taken) | {"exposure": exposed} | data, show)
 
 
 def _exposed(folder: Path, doc_ids: tuple[str, ...]) -> dict[str, int]:

@@ -8,7 +8,7 @@ division, so that nothing is lost to rounding.
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from io import SEEK_END
@@ -20,8 +20,8 @@ import pyarrow as pa
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.plugin_code import code_identity
-from headrace.pipeline.erasures import ERASED, erased_in, erased_places
-from headrace.pipeline.errors import InputError, LedgerError
+from headrace.pipeline.erasures import ERASED, add_erasures, erased_ids, erased_in, erased_places
+from headrace.pipeline.errors import InputError, LedgerError, StoreError
 from headrace.pipeline.extract import Dropped, Extracted, Extractor, make_extractor
 from headrace.pipeline.hashing import canonical_json, digest_range
 from headrace.pipeline.raw_files import group_files
@@ -72,6 +72,14 @@ class SourceConfig(Strict):
         return RepairingExtractor(extractor, make_repairer(self.repair, self.repair_options))
 
 
+class ErasedAgainError(StoreError):
+    """Documents that were erased stand elsewhere, too; `places` by id are sha256 of files, and offsets."""
+
+    def __init__(self, places: dict[str, set[tuple[str, int]]]) -> None:
+        super().__init__(f"{len(places)} documents that were erased stand in other raw files, too")
+        self.places = places
+
+
 @register
 class Read(Stage):
     """Reads files of `sources`; `sample` is a share of records in 2^32, `limit` a number of documents per task."""
@@ -120,19 +128,43 @@ class Read(Stage):
                     tasks.append(one.model_copy(update={"erased": erased_in(inputs, known)}).task(inputs))
         return tasks
 
+    @classmethod
+    def run_bundle(cls, tasks: Sequence[Task], store: Store) -> Iterator[tuple[Task, Made]]:
+        """Do tasks; one that meets erased documents of which its config says nothing is done as the one that does.
+
+        Where they lie is written down then, so that who plans again plans that task.
+        """
+        for task in tasks:
+            try:
+                made = cls.of(task).run(task, store)
+            except ErasedAgainError as error:
+                add_erasures(store, error.places)
+                erased = sorted({*task.config.get("erased", ()), *error.places})
+                task = task.model_copy(update={"config": {**task.config, "erased": erased}})
+                made = cls.of(task).run(task, store)
+            yield task, made
+
     def run(self, task: Task, store: Store) -> Made:
-        """Read and extract the files of one task."""
+        """Read and extract the files of one task.
+
+        Raises:
+            ErasedAgainError: some documents were erased, and the config does not say so. Nothing is written of them.
+            InputError: a file is gone, or is not what was planned.
+        """
         writers = {
             table: TableWriter(store.new_file(task, table), schema, {"task": task.key})
             for table, schema in ((self.table, DOCUMENTS), ("records", RECORDS))
         }
         with table_writers(*writers.values()):
             documents, records = _Rows(writers[self.table], DOCUMENTS), _Rows(writers["records"], RECORDS)
-            work = _Reading(self.sources[0], self.sample, self.limit, records, frozenset(self.erased))
+            erased = frozenset(self.erased)
+            work = _Reading(self.sources[0], self.sample, self.limit, records, erased, erased_ids(store) - erased)
             for item in task.inputs:
                 for document in work.read(item):
                     documents.add(document)
                 _refuse_changed(item, store)
+            if work.again:
+                raise ErasedAgainError(work.again)
             documents.flush()
             records.flush()
             files = {table: writer.close() for table, writer in writers.items()}
@@ -187,6 +219,9 @@ class _Reading:
     limit: int | None
     records: _Rows
     erased: frozenset[str] = frozenset()
+    erased_elsewhere: frozenset[str] = frozenset()
+    """Ids of documents that no record knows to lie in these files; those that do are in `again`, with their places."""
+    again: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
     kept: Tally = field(default_factory=Tally)
     dropped: dict[str, Tally] = field(default_factory=dict)
     gaps: dict[str, int] = field(default_factory=dict)
@@ -219,7 +254,7 @@ class _Reading:
                 if shared and shared[0].extent.offset != entry.extent.offset:
                     position = self._settle(shared, position, path)
                     shared = []
-                document, fate = self._judge(entry, uri)
+                document, fate = self._judge(entry, uri, item.content)
                 shared.append(fate)
                 if document is not None:
                     yield document
@@ -242,13 +277,15 @@ class _Reading:
             if not num_entries:
                 yield Gap(Extent(start, end - start, digest_range(file, start, end - start)), "unreadable_file")
 
-    def _judge(self, entry: Record | Gap, uri: str) -> tuple[Row | None, _Fate]:
+    def _judge(self, entry: Record | Gap, uri: str, content: str) -> tuple[Row | None, _Fate]:
         """Decide about one item: a document, or a row among the records."""
         origin = _origin(entry.extent, uri)
         if isinstance(entry, Gap):
             row = self._row(origin, fate="gap", kind="gap", reason=entry.reason)
             return None, _Fate(entry.extent, "gap", row)
         doc_id = document_id(entry)
+        if doc_id in self.erased_elsewhere:
+            self.again.setdefault(doc_id, set()).add((content, entry.extent.offset))
         outcome = self._fetch(entry, doc_id)
         if isinstance(outcome, Dropped):
             evidence = canonical_json(outcome.evidence) if outcome.evidence else None
@@ -280,7 +317,7 @@ class _Reading:
         return document, _Fate(entry.extent, "kept", None)
 
     def _fetch(self, record: Record, doc_id: str) -> Extracted | Dropped:
-        if doc_id in self.erased:
+        if doc_id in self.erased or doc_id in self.erased_elsewhere:
             return Dropped(ERASED)
         if self.sample is not None and int(doc_id[:8], 16) >= self.sample:
             return Dropped("not_sampled")
