@@ -6,7 +6,10 @@ say what it did.
 
 import shutil
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from headrace.pipeline.erasures import FOLDER
 from headrace.pipeline.schema import Count, Digest, Signed
@@ -14,6 +17,13 @@ from headrace.pipeline.store import COMMIT, MANIFEST, Store, put_if_absent, repl
 
 RECORD = "removal.json"
 DONE = "removed-"
+
+
+def _below(path: str) -> str:
+    """Return a path that stays below the store's root: whoever builds there next removes what the record names."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        raise ValueError("it must be a path below the store")
+    return path
 
 
 class Removed(Signed):
@@ -40,7 +50,7 @@ class Removal(Signed):
     """
 
     kind: Literal["headrace.removal"] = "headrace.removal"
-    paths: tuple[str, ...]
+    paths: tuple[Annotated[str, AfterValidator(_below)], ...]
     done: Removed
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydantic import ValidationError
 
 from headrace.pipeline import build as pipeline_build
 from headrace.pipeline import erasure, removal, rewriting
@@ -18,6 +19,7 @@ from headrace.pipeline import store as pipeline_store
 from headrace.pipeline.build import Built
 from headrace.pipeline.building import rewriting as rewriting_alone
 from headrace.pipeline.erasures import erased_places
+from headrace.pipeline.removal import Removal, Removed
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
 from headrace.pipeline.suppressions import in_force, suppress
@@ -567,3 +569,10 @@ def test_a_recipe_that_cannot_be_built_leaves_all_as_it_was(folder: Path, gone: 
     assert Path(built["manifest"]).exists()
     assert traces(store, {"tokens": tokens[:60]})
     assert verify(store).ok
+
+
+def test_a_record_of_a_removal_names_nothing_outside_of_the_store() -> None:
+    done = Removed(named="0" * 64, erased=(), files=0, bytes=0, corpora=(), names=(), build_again=())
+    for path in ("/etc/passwd", "tasks/../../x"):
+        with pytest.raises(ValidationError, match="below the store"):
+            Removal(paths=(path,), done=done)
