@@ -5,6 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from hashlib import sha256
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ from headrace.trainer.dataset import Stream as Dataset
 from headrace.trainer.iterate import Batches
 from headrace.trainer.relocate import open_recorded
 from headrace.trainer.run_config import parse_run
-from headrace.trainer.run_record import read_history, read_run
+from headrace.trainer.run_record import History, read_history, read_run
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.fair import Change, Clock, FairOrder, prices_of
@@ -125,21 +128,38 @@ def _one_by_one(
     numbers = range(len(sources))
     rows, found = [0 for _ in numbers], []
 
-    def begin() -> tuple[tuple[int, ...], list[int]]:
+    def begin(before: Sequence[int] = ()) -> tuple[tuple[int, ...], list[int]]:
         weights = [change.weights for change in changes if change.sample <= len(found)][-1]
-        left = [0.0 if limits[k] is not None and rows[k] >= (limits[k] or 0) else weights[k] for k in numbers]
+        out = [limits[k] is not None and rows[k] >= (limits[k] or 0) and not any(before[k : k + 1]) for k in numbers]
+        left = [0.0 if out[k] else weights[k] for k in numbers]
         prices = prices_of(left) if any(left) else tuple(0 for _ in numbers)
         return prices, [sources[k].clock(rows[k]) for k in numbers]
 
+    def changed(credit: list[Fraction]) -> list[Fraction]:
+        served_of = [sources[k].clock(rows[k]) - clocks[k] for k in numbers]
+        whole = sum((Fraction(1, price) for price in prices if price), Fraction(0))
+        passed = int(sum(served_of) / whole) if whole else 0
+        return [
+            Fraction(begins[k] + served_of[k] * prices[k] - passed, prices[k]) if prices[k] else credit[k]
+            for k in numbers
+        ]
+
     prices, clocks = begin()
+    credit, begins = [Fraction(0) for _ in numbers], [0 for _ in numbers]
     while len(found) < count:
-        if any(change.sample == len(found) for change in changes):
-            prices, clocks = begin()
-        times = {k: (sources[k].clock(rows[k]) - clocks[k]) * prices[k] for k in numbers if prices[k]}
-        ended = [times[k] for k in times if limits[k] is not None and rows[k] >= (limits[k] or 0)]
-        if ended and min(times.values()) >= min(ended):
-            prices, clocks = begin()
-            times = {k: 0 for k in numbers if prices[k]}
+        changing = bool(found) and any(change.sample == len(found) for change in changes)
+        for change in (False, True)[: 1 + changing]:
+            if change:
+                credit = changed(credit)
+                prices, clocks = begin(prices)
+                begins = [floor(credit[k] * prices[k]) for k in numbers]
+            times = {k: (sources[k].clock(rows[k]) - clocks[k]) * prices[k] + begins[k] for k in numbers if prices[k]}
+            ended = [times[k] for k in times if limits[k] is not None and rows[k] >= (limits[k] or 0)]
+            if ended and min(times.values()) >= min(ended):
+                prices, clocks = begin()
+                credit, begins = [Fraction(0) for _ in numbers], [0 for _ in numbers]
+                times = {k: 0 for k in numbers if prices[k]}
+                break
         if not times:
             return found
         found.append(min(times, key=lambda k: (times[k], k)))
@@ -175,10 +195,40 @@ def test_the_order_is_that_of_a_cursor(mixture: Any, first: int) -> None:
     assert order.end is None or order.end >= 260 or order.end == len(expected)
 
 
-def test_the_page_s_example_of_a_mixture() -> None:
+def test_the_page_s_examples_of_a_mixture() -> None:
     sources = [Source(k, _Rows([[4] * 50]), 0) for k in range(2)]
     found = FairOrder(sources, [Change(0, (3.0, 1.0))]).next_samples(0, (0, 0), 10)
     assert found.tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+    changed = FairOrder(sources, [Change(0, (3.0, 1.0)), Change(2, (1.0, 1.0))]).next_samples(0, (0, 0), 10)
+    assert changed.tolist() == [0, 1, 0, 0, 1, 0, 1, 0, 1, 0]
+
+
+@given(mixtures(), st.sets(st.integers(1, 200), max_size=40))
+def test_weights_that_are_repeated_change_nothing(mixture: Any, again: set[int]) -> None:
+    sources, changes, limits = mixture
+    plain = FairOrder(sources, changes, limits).next_samples(0, (0,) * len(sources), 260)
+    given_again = {sample: [c for c in changes if c.sample <= sample][-1].weights for sample in again}
+    some = [Change(sample, weights) for sample, weights in given_again.items()]
+    more = sorted({change.sample: change for change in [*some, *changes]}.values())
+    assert np.array_equal(FairOrder(sources, more, limits).next_samples(0, (0,) * len(sources), 260), plain)
+
+
+@pytest.mark.parametrize("every", [1, 3, 8, 50])
+def test_shares_hold_over_all_changes(every: int) -> None:
+    """Up to the same few rows, however often weights change; those that are 0 for a while lose nothing."""
+    random = np.random.default_rng(every)
+    fills = [random.integers(1, 40, 200) for _ in range(4)]
+    sources = [Source(k, _Rows([own]), 3) for k, own in enumerate(fills)]
+    choices = [(0.97, 0.01, 0.01, 0.01), (0.5, 0.0, 0.25, 0.25), (0.9, 0.1, 0.0, 0.0), (0.0, 0.0, 1.0, 0.2)]
+    samples = 1000
+    changes = [Change(at, choices[int(random.integers(4))]) for at in range(0, samples, every)]
+    order = FairOrder(sources, changes)
+    due, before = np.zeros(4), np.zeros(4)
+    for change in changes:
+        now = [sources[k].clock(row) for k, row in enumerate(order.rows_before(min(samples, change.sample + every)))]
+        due += (np.sum(now) - before.sum()) * np.array(change.weights) / sum(change.weights)
+        before = np.array(now, float)
+        assert (np.abs(before - due) <= 3 * 40).all()
 
 
 # -------------------------------------------------------------------------------------------------------- stream
@@ -297,6 +347,33 @@ def test_shares_are_in_tokens_whatever_rows_hold(tokens: list[str]) -> None:
             assert (np.abs(served_of - expected) <= SIZE).all()
 
 
+AS_EVER: Mapping[str, tuple[dict[str, Any], str]] = {
+    "concat": ({}, "b5f0e12e1b635f1c"),
+    "best_fit": ({"packing": "best_fit"}, "155f8868697f2976"),
+    "pad": ({"packing": "pad", "masks": "none"}, "a570c22e1fb0e3f8"),
+    "temperature": (PLANS["temperature"], "30d82040f7086ae7"),
+    "prefix": (PLANS["prefix"], "2cadafe227f7f4ee"),
+    "capped": ({"packing": "best_fit"}, "798dfcade1064f80"),
+}
+"""Plans whose weights do not change, and the digest of 40 batches of each."""
+
+
+@pytest.mark.parametrize("name", AS_EVER)
+def test_plans_without_changes_of_weights_stay_what_they_were(tokens: list[str], name: str) -> None:
+    changes, digest = AS_EVER[name]
+    if name not in ("temperature", "capped"):
+        changes = {"corpora": [{"tokens": path, "weight": 5 - 2 * k} for k, path in enumerate(tokens)]} | changes
+    if name == "capped":
+        changes = changes | {"corpora": capped(tokens)}
+    stream = open_stream(config(tokens, **changes), seed=4)
+    hasher = sha256()
+    for step in range(min(40, stream.num_steps or 40)):
+        batch = stream.batch(step)
+        for array in (batch.tokens, batch.targets, batch.positions, batch.documents, batch.sources):
+            hasher.update(array.tobytes())
+    assert hasher.hexdigest()[:16] == digest
+
+
 def test_curricula_cut_rows_and_grow_batches(tokens: list[str]) -> None:
     stream = open_stream(config(tokens, **PLANS["curriculum"]), seed=2)
     shapes = [stream.batch(step).tokens.shape for step in (0, 3, 5, 20)]
@@ -369,6 +446,39 @@ def test_weights_can_be_changed_on_the_way(tokens: list[str]) -> None:
         changed.reweigh(7, [1.0, 1.0, 1.0])
     with pytest.raises(RecipeError, match="give 3, none negative"):
         changed.reweigh(9, [1.0])
+
+
+def test_what_changed_under_another_arithmetic_is_refused(tokens: list[str]) -> None:
+    """Before, credits were not carried: a plan that changes weights is another, and so is what has a log."""
+    plan = open_stream(config(tokens, **PLANS["curriculum"]), seed=6).plan
+    assert plan.resolved()["arithmetic"] == 2
+    assert "arithmetic" not in open_stream(config(tokens), seed=6).plan.resolved()
+    source = Batches(config(tokens, **PLANS["curriculum"]), seed=6)
+    old = source.state_dict()
+    del old["summary"]["arithmetic"]
+    with pytest.raises(RecipeError, match="arithmetic is 2, was None"):
+        source.load_state_dict(old | {"plan": "0" * 64})
+    changed = Batches(config(tokens), seed=6)
+    changed.reweigh(3, [1.0, 2.0, 0.0])
+    state = changed.state_dict()
+    assert state["schedule"].pop("arithmetic") == 2
+    with pytest.raises(RecipeError, match="counted shares anew at each"):
+        Batches(config(tokens), seed=6).load_state_dict(state, changed.log)
+    saved = {"step": 9, "schedule": [[3, [1.0, 2.0, 0.0]]], "quarantined": []}
+    with pytest.raises(RecipeError, match=r"step 9 .*'arithmetic' says 1 where this version has 2"):
+        History.of(saved)
+    assert History.of(saved | {"arithmetic": 2}).schedule == changed.log
+
+
+def test_a_live_stream_goes_back_to_before_its_weights_changed(tokens: list[str]) -> None:
+    source = Batches(config(tokens), seed=6)
+    list(_first(source, 2))
+    state = source.state_dict()
+    expected = list(_first(source, 4))
+    source.load_state_dict(state).reweigh(3, [0.0, 0.0, 1.0])
+    again = source.load_state_dict(state)
+    assert again.log == ()
+    assert all(same(*pair) for pair in zip(expected, _first(again, 4), strict=True))
 
 
 def test_a_state_of_another_plan_is_refused_and_what_differs_told(tokens: list[str]) -> None:

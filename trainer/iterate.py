@@ -91,7 +91,7 @@ class Batches:
         Raises:
             RecipeError: the state is of another plan, and what differs is told; or of another log.
         """
-        self._seen = self.stream.restore(dict(state), log or self._log)
+        self._seen = self.stream.restore(dict(state), log)
         self._log = self.stream.log
         self._quarantined = (*self._quarantined, *map(Quarantined._make, quarantined))
         self.stream.mend(self._quarantined)

@@ -32,6 +32,7 @@ from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import History, RunRecord, require_same_run
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
 from headrace.trainer.streaming.mending import Quarantined
+from headrace.trainer.streaming.plan import ARITHMETIC
 
 _log = logging.getLogger(__name__)
 
@@ -165,6 +166,7 @@ class Session:
             "plan": self.plan,
             "intent": self.record.intent,
             "stream": self.record.stream,
+            "arithmetic": ARITHMETIC,
             "schedule": [[entry.step, list(entry.weights)] for entry in self.source.log],
             "quarantined": [list(entry) for entry in self.source.quarantined],
             "model": self.learner.model.config.model_dump(mode="json"),

@@ -7,7 +7,7 @@ controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.corpus import Corpus, Opener, Serving
 from headrace.trainer.streaming.fair import Change, FairOrder
 from headrace.trainer.streaming.mending import MendingTable, Quarantined
-from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
+from headrace.trainer.streaming.plan import ARITHMETIC, PlannedCorpus, StreamPlan, differing
 from headrace.trainer.streaming.rows import RowArrays, gather_slots, load_kernels
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
@@ -119,8 +119,8 @@ class Stream:
 
     def state(self) -> dict[str, Any]:
         """Return what fixes every batch: the plan, and the log of changes to its mixture."""
-        entries = [[entry.step, list(entry.weights)] for entry in self.log]
-        return {"plan": self.plan.identity, "schedule": {"digest": digest_json(entries), "length": len(entries)}}
+        changing = {"arithmetic": ARITHMETIC} if len(self.plan.weights) > 1 else {}
+        return {"plan": self.plan.identity, "schedule": _log_state(self.log), **changing}
 
     def contents(self) -> tuple[str, ...]:
         """Return the content ids of the corpora's tokens, in order."""
@@ -331,20 +331,39 @@ class Stream:
     def restore(self, state: dict[str, Any], log: Sequence[Reweighted] = ()) -> int:
         """Return how many samples were seen in a state of this plan; the log replaces this stream's.
 
+        Without a log this stream's own counts, as far as the state knows it.
+
         Raises:
             RecipeError: the state is of another plan (what differs is told), or of another log.
         """
         if state["plan"] != self.plan.identity:
             told = differing(self.plan.summary(), state["summary"])
             raise RecipeError(f"the state is of another plan: {told}")
-        replayed = Stream(self.plan, self.corpora, log) if log else self
-        if replayed.state()["schedule"] != state["schedule"]:
-            raise RecipeError(
-                f"the state has a schedule log of {state['schedule']['length']} entries, and the one given of "
-                f"{len(replayed.log)} is not it; give the log that was written with the state"
-            )
-        self._set_log(replayed.log)
+        known = tuple(log) or self.log[: state["schedule"]["length"]]
+        _require_log(known, state["schedule"])
+        self.replay(known)
         return int(state["samples_seen"])
+
+
+def _log_state(log: Sequence[Reweighted]) -> dict[str, Any]:
+    """Return what names a schedule log in a state."""
+    entries = [[entry.step, list(entry.weights)] for entry in log]
+    named = {"digest": digest_json(entries), "length": len(entries)}
+    return named | ({"arithmetic": ARITHMETIC} if entries else {})
+
+
+def _require_log(log: Sequence[Reweighted], state: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` if a state was saved with another log, or with shares counted in another way."""
+    if state["length"] and state.get("arithmetic") != ARITHMETIC:
+        raise RecipeError(
+            f"the state has a schedule log of {state['length']} entries from a version that counted shares anew at "
+            "each change of weights, so its batches cannot be made again; begin the run anew"
+        )
+    if _log_state(log) != state:
+        raise RecipeError(
+            f"the state has a schedule log of {state['length']} entries, and the one given of {len(log)} is not it; "
+            "give the log that was written with the state"
+        )
 
 
 def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -> Stream:

@@ -1,18 +1,23 @@
 """Which source serves which sample: weighted fair queueing over positions, as arithmetic.
 
 Row `j` of a source begins where `clock(j)` of its positions have been served. With a price for each position, inverse
-to the source's weight, that is the row's *time*: `(clock(j) - clock of the phase's first row) * price`. Samples are the
-rows of all sources in the order of their times, of equal ones by the number of the source (start-time fair queueing,
-Goyal et al. 1996). So at any moment each source has served its share of positions up to one row, whatever rows hold.
+to the source's weight, that is the row's *time*: `(clock(j) - clock of the phase's first row + credit) * price`.
+Samples are the rows of all sources in the order of their times, of equal ones by the number of the source (start-time
+fair queueing, Goyal et al. 1996). So at any moment each source has served its share of positions up to one row,
+whatever rows hold.
 
-Weights hold for a *phase*. One ends where the schedule gives other weights, or where a source has been served as often
-as it may be; then times begin at zero again. Where no source is left to serve, samples end. All numbers are integers,
-so the order is the same on every machine.
+Weights hold for a *phase*. One ends where other weights are given, and a source goes into the next with its *credit*:
+the positions that it has served beyond its share so far, or below 0 those that it lacks. So shares hold over all
+changes together, and weights that are given again change nothing. A phase also ends where a source has been served as
+often as it may be; then credits begin at 0. Where no source is left to serve, samples end. Times are integers, and a
+credit is a whole number of them over the price that they were counted with, so the order is the same on every machine.
 """
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -54,12 +59,17 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Phase:
-    """Samples from `first` on: how many rows each source had served before, its clock then, and its price (0: none)."""
+    """Samples from `first` on: how many rows each source had served before, its clock then, and its price (0: none).
+
+    `credits` are in positions, and `begins` are the times of the first rows that follow from them.
+    """
 
     first: int
     rows: tuple[int, ...]
     clocks: tuple[int, ...]
     prices: tuple[int, ...]
+    credits: tuple[Fraction, ...]
+    begins: tuple[int, ...]
 
     @property
     def active(self) -> list[int]:
@@ -101,13 +111,20 @@ class FairOrder:
     def _weights(self, sample: int) -> tuple[float, ...]:
         return self._changes[bisect_right([change.sample for change in self._changes], sample) - 1].weights
 
-    def _phase(self, first: int, rows: tuple[int, ...], clocks: tuple[int, ...]) -> Phase:
+    def _phase(self, first: int, rows: tuple[int, ...], clocks: tuple[int, ...], after: Phase | None = None) -> Phase:
+        """Return the phase that begins at a sample: with the credits of the one before, or without any.
+
+        A source that has no row left is out where credits begin anew; until then its next row counts as to come.
+        """
+        kept = (0,) * len(rows) if after is None else after.prices
         weights = tuple(
-            0.0 if limit is not None and served >= limit else weight
-            for weight, served, limit in zip(self._weights(first), rows, self._limits, strict=True)
+            0.0 if limit is not None and served >= limit and not price else weight
+            for weight, served, limit, price in zip(self._weights(first), rows, self._limits, kept, strict=True)
         )
         prices = prices_of(weights) if any(weights) else (0,) * len(weights)
-        return Phase(first, rows, clocks, prices)
+        credit = (Fraction(0),) * len(rows) if after is None else _credits(after, clocks)
+        begins = tuple(floor(own * price) for own, price in zip(credit, prices, strict=True))
+        return Phase(first, rows, clocks, prices, credit, begins)
 
     def _number(self, sample: int) -> int:
         """Return the number of a sample's phase; one after the end is in the last, which serves nothing."""
@@ -126,25 +143,32 @@ class FairOrder:
         changes = [change.sample for change in self._changes if change.sample > phase.first]
         ends = [self._limit_time(phase, number) for number in phase.active if self._limits[number] is not None]
         reached = self._count(phase, min(ends) - 1) if ends else None
-        if changes and (reached is None or changes[0] - phase.first < reached):
+        changed = bool(changes) and (reached is None or changes[0] - phase.first < reached)
+        if changed:
             rows = self._rows_at(phase, changes[0] - phase.first)
         elif reached is not None:
             rows = self._rows_at(phase, reached)
         else:
             return None
         first = phase.first + sum(rows) - sum(phase.rows)
-        return self._phase(first, rows, tuple(self._sources[k].clock(row) for k, row in enumerate(rows)))
+        clocks = tuple(self._sources[k].clock(row) for k, row in enumerate(rows))
+        return self._phase(first, rows, clocks, phase if changed else None)
+
+    def _time_of(self, phase: Phase, number: int, row: int) -> int:
+        """Return when a source's row is served; both are of the phase."""
+        served = self._sources[number].clock(row) - phase.clocks[number]
+        return phase.begins[number] + served * phase.prices[number]
 
     def _limit_time(self, phase: Phase, number: int) -> int:
         limit = self._limits[number]
         assert limit is not None
-        return (self._sources[number].clock(limit) - phase.clocks[number]) * phase.prices[number]
+        return self._time_of(phase, number, limit)
 
     def _rank(self, phase: Phase, number: int, time: int) -> int:
         """Return how many rows a source has served when all rows of a time and before are."""
-        if time < 0 or not phase.prices[number]:
+        if time < phase.begins[number] or not phase.prices[number]:
             return phase.rows[number]
-        return self._sources[number].rank(phase.clocks[number] + time // phase.prices[number])
+        return self._sources[number].rank(_position(phase, number, time))
 
     def _count(self, phase: Phase, time: int) -> int:
         return sum(self._rank(phase, number, time) - phase.rows[number] for number in phase.active)
@@ -152,17 +176,18 @@ class FairOrder:
     def _bounds(self, phase: Phase, time: int) -> tuple[int, int]:
         low = high = 0
         for number in phase.active:
-            position = phase.clocks[number] + time // phase.prices[number]
-            some = self._sources[number].rank_bounds(position)
-            low, high = low + max(0, some[0] - phase.rows[number]), high + some[1] - phase.rows[number]
+            if time >= phase.begins[number]:
+                some = self._sources[number].rank_bounds(_position(phase, number, time))
+                low, high = low + max(0, some[0] - phase.rows[number]), high + some[1] - phase.rows[number]
         return low, high
 
     def _time(self, phase: Phase, sample: int) -> int:
         """Return the time of a phase's sample, both counted from the phase's beginning."""
-        beyond = PRICE
-        while self._bounds(phase, beyond)[0] <= sample:
-            beyond *= 2
-        before = _first_true(lambda time: self._bounds(phase, time)[1] > sample, 0, beyond)
+        begin, more = min(phase.begins[number] for number in phase.active), PRICE
+        while self._bounds(phase, begin + more)[0] <= sample:
+            more *= 2
+        beyond = begin + more
+        before = _first_true(lambda time: self._bounds(phase, time)[1] > sample, begin, beyond)
         beyond = _first_true(lambda time: self._bounds(phase, time)[0] > sample, before, beyond)
         return _first_true(lambda time: self._count(phase, time) > sample, before, beyond)
 
@@ -194,7 +219,7 @@ class FairOrder:
         phase = self._phases[number]
         if not phase.prices[source]:
             return None
-        time = (self._sources[source].clock(row) - phase.clocks[source]) * phase.prices[source]
+        time = self._time_of(phase, source, row)
         before = self._count(phase, time - 1)
         ties = sum(self._rank(phase, k, time) - self._rank(phase, k, time - 1) for k in phase.active if k < source)
         return phase.first + before + ties
@@ -236,7 +261,7 @@ class FairOrder:
         active = phase.active
         if len(active) == 1:
             return np.full(count, active[0], np.int16)
-        now = {k: (self._sources[k].clock(rows[k]) - phase.clocks[k]) * phase.prices[k] for k in active}
+        now = {k: self._time_of(phase, k, rows[k]) for k in active}
         begin = min(now.values())
         share = {k: 1 / phase.prices[k] for k in active}
         wanted = {k: int(count * share[k] / sum(share.values()) * 1.02) + 8 for k in active}
@@ -257,6 +282,25 @@ class FairOrder:
             return np.zeros(0, np.int64)
         starts = self._sources[number].starts(first, count)
         return starts[starts <= (_FAR - offset) // price] * price + offset
+
+
+def _position(phase: Phase, number: int, time: int) -> int:
+    """Return the position of a source that a time falls on."""
+    return phase.clocks[number] + (time - phase.begins[number]) // phase.prices[number]
+
+
+def _credits(phase: Phase, clocks: Sequence[int]) -> tuple[Fraction, ...]:
+    """Return how many positions each source is ahead of its share when a phase ends with these clocks.
+
+    What all have served in the phase takes the time `passed`, in which each was due `passed / price` positions.
+    """
+    prices = phase.prices
+    served = [now - then for now, then in zip(clocks, phase.clocks, strict=True)]
+    passed = int(sum(served) / sum(Fraction(1, prices[number]) for number in phase.active))
+    return tuple(
+        Fraction(begin + own * price - passed, price) if price else credit
+        for begin, own, price, credit in zip(phase.begins, served, prices, phase.credits, strict=True)
+    )
 
 
 def _first_true(found: Callable[[int], bool], low: int, high: int) -> int:

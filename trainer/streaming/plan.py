@@ -10,6 +10,10 @@ from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import Digest, Signed, Strict
 
 _SHORT = 40
+ARITHMETIC = 2
+"""Of what changes on the way: credits are carried over changes of weights (`streaming.fair`), and windows are replaced
+from a step on (`streaming.mending`). Named only where something changes; what names none was made by the first, which
+forgot credits, and replaced windows from the beginning."""
 
 
 class PlannedCorpus(Strict):
@@ -54,6 +58,8 @@ class StreamPlan(Signed):
             del corpus["path"], corpus["name"]
         if self.prefix is None:
             del fields["prefix"]  # so that plans without one are called what they were
+        if len(self.weights) > 1:
+            fields["arithmetic"] = ARITHMETIC
         return fields
 
     @property
