@@ -23,6 +23,7 @@ from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.store import Store
 from headrace.trainer.batch import IGNORE, Batch, Reweighted
+from headrace.trainer.checkpoint import latest_checkpoint
 from headrace.trainer.coverage import check_coverage
 from headrace.trainer.dataset import Stream as Dataset
 from headrace.trainer.iterate import Batches
@@ -674,3 +675,31 @@ def test_a_controller_s_changes_are_in_checkpoints(tokens: list[str], tmp_path: 
     stream = open_recorded(read_run(tmp_path / "whole"), history=read_history(tmp_path / "whole"))
     assert {int(source) for step in range(2, 6) for source in stream.batch(step).sources} == {2}
     assert 2 not in {int(source) for step in range(6, 9) for source in stream.batch(step).sources}
+
+
+def test_a_run_longer_than_its_corpora_is_told_before_its_first_step(tokens: list[str], tmp_path: Path) -> None:
+    corpora = f'{{ tokens = "{tokens[0]}", max_epochs = 1 }}'
+    run = parse_run(RUN.replace("CORPORA", corpora).replace("steps = 9", "steps = 90"))
+    last = open_stream(run.data, 3).num_steps
+    with pytest.raises(InputError, match=f"used up after {last} steps of 90: .* or set steps = {last} in"):
+        train(run, open_stream(run.data, 3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=f"used up after {last} steps of 90"):
+        check_coverage(open_stream(run.data, 3), 90)
+    growing = open_stream(config(tokens, global_batch=[{"from_step": 0, "rows": 8}, {"from_step": 50, "rows": 12}]), 3)
+    with pytest.raises(InputError, match="global_batch is 12 from step 50 on, which 8 processes"):
+        growing.require(90, 8)
+
+
+def test_a_run_whose_controller_used_its_corpora_up_keeps_its_steps(tokens: list[str], tmp_path: Path) -> None:
+    corpora = f'{{ tokens = "{tokens[0]}" }}, {{ tokens = "{tokens[1]}", max_epochs = 1.5 }}'
+    run = parse_run(RUN.replace("CORPORA", corpora).replace("steps = 9", "steps = 90"))
+
+    def controller(record: Mapping[str, Any]) -> Sequence[float] | None:
+        return [0.0, 1.0] if record["step"] == 2 else None
+
+    with pytest.raises(InputError, match="used up after"):
+        train(run, open_stream(run.data, 3), tmp_path / "run", controller=controller)
+    steps = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert 2 < steps < 90
+    assert latest_checkpoint(tmp_path / "run" / "checkpoints").step == steps  # type: ignore[union-attr]

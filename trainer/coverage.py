@@ -54,6 +54,7 @@ def check_coverage(stream: Stream, steps: int) -> list[Coverage]:
         IntegrityError: something is served more or less often than planned.
         InputError: the corpora are used up before.
     """
+    stream.require(steps)
     for corpus, table in zip(stream.corpora, stream.tables, strict=True):
         for window in range(len(table)):
             _check_layout(corpus.name, table.layout(window))

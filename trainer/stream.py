@@ -167,6 +167,20 @@ class Stream:
                     raise
                 gone |= {(error.corpus, error.window)}  # it is noted when a batch needs it
 
+    def require(self, steps: int, world: int = 1) -> None:
+        """Raise `InputError` if so many steps cannot be served to so many ranks, as the mixture is now."""
+        for first, rows in self.plan.batches:
+            if first < steps and rows % world:
+                raise InputError(
+                    f"global_batch is {rows} from step {first} on, which {world} processes cannot share evenly"
+                )
+        last = self.num_steps
+        if last is not None and last < steps:
+            raise InputError(
+                f"the corpora are used up after {last} steps of {steps}: their max_epochs allow no more; raise them in "
+                f"[data], or set steps = {last} in [run]"
+            )
+
     def state(self) -> dict[str, Any]:
         """Return what fixes every batch: the plan, and the log of changes to its mixture."""
         changing = {"arithmetic": ARITHMETIC} if len(self.plan.weights) > 1 else {}
