@@ -445,7 +445,7 @@ def test_weights_can_be_changed_on_the_way(tokens: list[str]) -> None:
     assert same(next(iter(again)), next(iter(changed)))
     with pytest.raises(RecipeError, match="too late"):
         changed.reweigh(7, [1.0, 1.0, 1.0])
-    with pytest.raises(RecipeError, match="give 3, none negative"):
+    with pytest.raises(RecipeError, match="give 3, all finite, none negative"):
         changed.reweigh(9, [1.0])
 
 
@@ -469,6 +469,39 @@ def test_what_changed_under_another_arithmetic_is_refused(tokens: list[str]) -> 
     with pytest.raises(RecipeError, match=r"step 9 .*'arithmetic' says 1 where this version has 2"):
         History.of(saved)
     assert History.of(saved | {"arithmetic": 2}).schedule == changed.log
+
+
+@pytest.mark.parametrize("light", [1e-11, 1e-12, 1e-300, 5e-324])
+def test_a_weight_of_nearly_nothing_serves_nearly_nothing(tokens: list[str], light: float) -> None:
+    """As a softmax gives it; one lighter than any price can say is as one that is 2^-36 of the largest."""
+    for heavy in (1.0, 1e305):
+        stream = open_stream(config(tokens[:2]), seed=6)
+        stream.reweigh(3, [heavy, light])
+        stream.reweigh(6, [light, heavy])
+        assert {int(source) for step in (4, 5) for source in stream.batch(step).sources} == {0}
+        assert 0 not in {int(source) for step in range(8, 12) for source in stream.batch(step).sources}
+        assert stream.samples.order.sample_of(0, stream.samples.order.rows_before(24 * 40)[0]) is not None
+    corpora = [{"tokens": tokens[0], "weight": 1.0}, {"tokens": tokens[1], "weight": light}]
+    planned = open_stream(config(tokens, corpora=corpora), seed=6)
+    assert np.count_nonzero(planned.batch(0).sources) == 1
+    assert not planned.batch(4000).sources.any()
+
+
+@pytest.mark.parametrize("weights", [[float("nan"), 1.0], [1.0, float("nan")], [float("inf"), 1.0]])
+def test_weights_that_are_no_numbers_are_refused(tokens: list[str], weights: list[float]) -> None:
+    stream = open_stream(config(tokens[:2]), seed=6)
+    with pytest.raises(RecipeError, match="give 2, all finite, none negative, one above 0"):
+        stream.reweigh(3, weights)
+    assert not stream.log
+    assert stream.batch(5)
+
+
+def test_a_temperature_that_no_weight_can_say_is_refused(tokens: list[str]) -> None:
+    with pytest.raises(RecipeError, match=r"\[data\] temperature = 0.01: .* above what a weight can be; raise it"):
+        open_stream(config(tokens, temperature=0.01), seed=6)
+    epochs = [{"tokens": path, "epochs": 1e308} for path in tokens]
+    with pytest.raises(RecipeError, match=r"\[data\] epochs: .* above what a weight can be; lower them"):
+        open_stream(config(tokens, corpora=epochs), seed=6)
 
 
 def test_a_live_stream_goes_back_to_before_its_weights_changed(tokens: list[str]) -> None:

@@ -8,6 +8,7 @@ controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -201,9 +202,11 @@ class Stream:
         entry = Reweighted(step, tuple(float(weight) for weight in weights))
         if self.log and step <= self.log[-1].step:
             raise RecipeError(f"the mixture was changed at step {self.log[-1].step}; a change at {step} is too late")
-        if step < 0 or len(entry.weights) != len(self.corpora) or min(entry.weights) < 0 or not any(entry.weights):
+        can_be = all(0 <= weight < math.inf for weight in entry.weights) and any(entry.weights)
+        if step < 0 or len(entry.weights) != len(self.corpora) or not can_be:
             raise RecipeError(
-                f"weights {list(weights)} from step {step}: give {len(self.corpora)}, none negative, one above 0"
+                f"weights {list(weights)} from step {step}: give {len(self.corpora)}, all finite, none negative, one "
+                "above 0"
             )
         self._set_log((*self.log, entry))
 

@@ -27,6 +27,8 @@ Int64s = NDArray[np.int64]
 
 PRICE = 1 << 24
 """Of a position of the source with the largest weight."""
+LIGHTEST = 1 << 36
+"""The largest weight over the least that a price can say; a lighter one counts as that."""
 _FAR = 1 << 62
 
 
@@ -78,9 +80,9 @@ class Phase:
 
 
 def prices_of(weights: Sequence[float]) -> tuple[int, ...]:
-    """Return what a position of each source costs; 0 where the weight is 0."""
+    """Return what a position of each source costs, at most `PRICE * LIGHTEST`; 0 where the weight is 0."""
     largest = max(weights)
-    return tuple(max(1, round(PRICE * largest / weight)) if weight else 0 for weight in weights)
+    return tuple(max(1, round(PRICE * min(largest / weight, LIGHTEST))) if weight else 0 for weight in weights)
 
 
 class FairOrder:
@@ -254,10 +256,11 @@ class FairOrder:
             pieces.append(self._within(phase, rows, taken))
             served = np.bincount(pieces[-1], minlength=len(rows)).tolist()
             rows = tuple(row + more for row, more in zip(rows, served, strict=True))
-            sample, count = sample + taken, count - taken
+            sample, count = sample + len(pieces[-1]), count - len(pieces[-1])
         return np.concatenate(pieces)
 
     def _within(self, phase: Phase, rows: tuple[int, ...], count: int) -> NDArray[np.int16]:
+        """Return the sources of the next samples of a phase, one at least; fewer where the others are far away."""
         active = phase.active
         if len(active) == 1:
             return np.full(count, active[0], np.int16)
