@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.made_tokens import make_tokens
-from headrace.pipeline.errors import HeadraceError, IntegrityError
+from headrace.pipeline.errors import HeadraceError, IntegrityError, RecipeError
 from headrace.pipeline.store import Store
 from headrace.trainer.batch import IGNORE
 from headrace.trainer.iterate import Batches
@@ -291,6 +291,44 @@ def test_damage_on_the_way_leaves_nothing_that_only_this_process_knows(
         again = Batches(data, 0).load_state_dict(states[step][0], (), states[step][1])
         assert all(np.array_equal(again.stream.batch(k).tokens, batches[k]) for k in range(0, 121, 3))
         assert all(np.array_equal(again.stream.batch(k).tokens, batches[k]) for k in range(first - 8, first + 8))
+
+
+def test_a_state_knows_what_was_replaced(tokens: Path) -> None:
+    """It goes on by itself, though the part was restored; where many windows were, with the list alone."""
+    data, path = config(tokens, damaged="replace"), part(tokens)
+    sound = path.read_bytes()
+    clean = Batches(data, 0).state_dict()
+    assert "quarantined" not in clean
+    change_a_byte(path)
+    source = Batches(data, 0)
+    list(zip(range(50), source, strict=False))
+    state = json.loads(json.dumps(source.state_dict()))
+    assert len(json.dumps(state)) < 1024
+    assert state["quarantined"]["length"] == 1
+    expected = [batch.tokens.copy() for batch, _ in zip(source, range(60), strict=False)]
+    path.unlink()
+    path.write_bytes(sound)
+    alone = Batches(data, 0).load_state_dict(state)
+    assert [entry[:3] for entry in alone.quarantined] == [entry[:3] for entry in source.quarantined]
+    assert all(np.array_equal(batch.tokens, e) for batch, e in zip(alone, expected, strict=False))
+    named = state | {"quarantined": {name: state["quarantined"][name] for name in ("digest", "length")}}
+    with pytest.raises(RecipeError, match="the state has 1 replaced windows, and the 0 given before step 50 are not"):
+        Batches(data, 0).load_state_dict(named)
+    told = Batches(data, 0).load_state_dict(named, (), source.quarantined)
+    assert all(np.array_equal(batch.tokens, e) for batch, e in zip(told, expected, strict=False))
+    with pytest.raises(RecipeError, match="the state has 0 replaced windows, and the 1 given before step 50 are not"):
+        Batches(data, 0).load_state_dict(clean | {"samples_seen": 400}, (), source.quarantined)
+    assert source.load_state_dict(clean).quarantined == ()
+
+
+def test_a_state_of_many_replaced_windows_stays_small(tokens: Path) -> None:
+    stream = open_stream(config(tokens), 0)
+    stream.mend(Quarantined(10**9 + k, 0, 10**6 + k, "gone") for k in range(40))
+    for steps in (12, 13, 40):
+        state = stream.state_dict(8 * (10**9 + steps))
+        assert state["quarantined"]["length"] == steps
+        assert len(json.dumps(state)) < 1024
+        assert ("windows" in state["quarantined"]) == (steps <= 12)
 
 
 def test_nothing_is_left_to_replace_with(tokens: Path) -> None:

@@ -36,6 +36,8 @@ _SLAB_STEPS, _SLAB_POSITIONS = 4, 1 << 17
 """How many steps are written together, at most: few calls, and arrays that a processor's cache holds."""
 _ERAS = 2
 """How many eras are kept open."""
+_NAMED = 12
+"""How many replaced windows a state names itself."""
 
 Place = tuple[int, int]
 """A window: the corpus's number and its own."""
@@ -379,23 +381,46 @@ class Stream:
 
     def state_dict(self, samples_seen: int) -> dict[str, Any]:
         """Return the state of a stream that has served so many samples, below 1 KB; `restore` reads it."""
-        return self.state() | {"samples_seen": samples_seen, "summary": self.plan.summary()}
+        replaced = _before(self.quarantined, self.plan.step_of(samples_seen))
+        named = {"quarantined": _damage_state(replaced)} if replaced else {}
+        return self.state() | {"samples_seen": samples_seen, "summary": self.plan.summary(), **named}
 
-    def restore(self, state: dict[str, Any], log: Sequence[Reweighted] = ()) -> int:
-        """Return how many samples were seen in a state of this plan; the log replaces this stream's.
+    def restore(
+        self, state: dict[str, Any], log: Sequence[Reweighted] = (), quarantined: Sequence[Quarantined] = ()
+    ) -> int:
+        """Return how many samples were seen in a state of this plan; log and replaced windows become this stream's.
 
-        Without a log this stream's own counts, as far as the state knows it.
+        Without a log this stream's own counts, as far as the state knows it. Without replaced windows, those that the
+        state names, or this stream's own.
 
         Raises:
-            RecipeError: the state is of another plan (what differs is told), or of another log.
+            RecipeError: the state is of another plan (what differs is told), of another log, or of other replaced
+                windows.
         """
         if state["plan"] != self.plan.identity:
             told = differing(self.plan.summary(), state["summary"])
             raise RecipeError(f"the state is of another plan: {told}")
         known = tuple(log) or self.log[: state["schedule"]["length"]]
         _require_log(known, state["schedule"])
+        replaced = self._replaced_in(state, quarantined)
         self.replay(known)
+        self._quarantined = {}
+        self.mend(replaced)
         return int(state["samples_seen"])
+
+    def _replaced_in(self, state: dict[str, Any], given: Sequence[Quarantined]) -> Sequence[Quarantined]:
+        """Return the replaced windows of a state; see `restore`."""
+        told, step = state.get("quarantined", {"length": 0}), self.plan.step_of(state["samples_seen"])
+        why = "as a state says"
+        named = [Quarantined(since, corpus, window, why) for since, corpus, window in told.get("windows", [])]
+        for known in [given] if given else [named, self.quarantined]:
+            before = _before(known, step)
+            if len(before) == told["length"] and (not before or _damage_state(before)["digest"] == told["digest"]):
+                return known
+        raise RecipeError(
+            f"the state has {told['length']} replaced windows, and the {len(_before(given, step))} given before step "
+            f"{step} are not those; give the list that was written with the state"
+        )
 
 
 def _log_state(log: Sequence[Reweighted]) -> dict[str, Any]:
@@ -417,6 +442,18 @@ def _require_log(log: Sequence[Reweighted], state: Mapping[str, Any]) -> None:
             f"the state has a schedule log of {state['length']} entries, and the one given of {len(log)} is not it; "
             "give the log that was written with the state"
         )
+
+
+def _before(quarantined: Sequence[Quarantined], step: int) -> list[Quarantined]:
+    """Return the windows that are replaced in steps before one."""
+    return sorted(entry for entry in quarantined if entry.step < step)
+
+
+def _damage_state(quarantined: Sequence[Quarantined]) -> dict[str, Any]:
+    """Return what names replaced windows in a state, and themselves where they are few."""
+    windows = [list(entry[:3]) for entry in quarantined]
+    named = {"digest": digest_json(windows), "length": len(windows)}
+    return named | ({"windows": windows} if len(windows) <= _NAMED else {})
 
 
 def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -> Stream:
