@@ -32,7 +32,7 @@ from headrace.trainer.run_config import parse_run
 from headrace.trainer.run_record import History, read_history, read_run
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
-from headrace.trainer.streaming.fair import Change, Clock, FairOrder, prices_of
+from headrace.trainer.streaming.fair import Change, Clock, FairOrder, Phase, prices_of
 from headrace.trainer.streaming.source import Source
 from headrace.trainer.train import train
 
@@ -485,6 +485,28 @@ def test_a_weight_of_nearly_nothing_serves_nearly_nothing(tokens: list[str], lig
     planned = open_stream(config(tokens, corpora=corpora), seed=6)
     assert np.count_nonzero(planned.batch(0).sources) == 1
     assert not planned.batch(4000).sources.any()
+
+
+def test_a_change_of_weights_keeps_what_is_known_of_the_order(tokens: list[str]) -> None:
+    """Each phase is made once, however many changes there are; one that comes first makes them anew."""
+    stream = open_stream(config(tokens), seed=6)
+    made: list[int] = []
+    known: list[Phase] = []
+    for step in range(1, 40):
+        stream.reweigh(step, [1.0 + step % 3, 1.0, 2.0])
+        stream.batch(step)
+        order = stream.samples.order
+        made.append(sum(all(phase is not one for one in known) for phase in order.phases))
+        known = order.phases
+    assert max(made[1:]) == 1
+    anew = open_stream(config(tokens), seed=6)
+    anew.replay(stream.log)
+    assert all(same(anew.batch(step), stream.batch(step)) for step in range(40))
+    assert anew.samples.order.phases[:30] == stream.samples.order.phases[:30]
+    anew.replay(stream.log[3:])
+    other = open_stream(config(tokens), seed=6)
+    other.replay(stream.log[3:])
+    assert all(same(anew.batch(step), other.batch(step)) for step in range(30, 44))
 
 
 @pytest.mark.parametrize("weights", [[float("nan"), 1.0], [1.0, float("nan")], [float("inf"), 1.0]])

@@ -201,22 +201,28 @@ class Stream:
         Raises:
             RecipeError: the step is not after the last entry's, or the weights cannot be.
         """
-        entry = Reweighted(step, tuple(float(weight) for weight in weights))
-        if self.log and step <= self.log[-1].step:
-            raise RecipeError(f"the mixture was changed at step {self.log[-1].step}; a change at {step} is too late")
-        can_be = all(0 <= weight < math.inf for weight in entry.weights) and any(entry.weights)
-        if step < 0 or len(entry.weights) != len(self.corpora) or not can_be:
-            raise RecipeError(
-                f"weights {list(weights)} from step {step}: give {len(self.corpora)}, all finite, none negative, one "
-                "above 0"
-            )
-        self._set_log((*self.log, entry))
+        self._set_log(self._extended(self.log, [Reweighted(step, tuple(weights))]))
 
     def replay(self, log: Sequence[Reweighted]) -> None:
         """Take this log for one's own; see `reweigh` for errors."""
-        self._set_log(())
-        for entry in log:
-            self.reweigh(*entry)
+        self._set_log(self._extended((), log))
+
+    def _extended(self, log: tuple[Reweighted, ...], more: Sequence[Reweighted]) -> tuple[Reweighted, ...]:
+        """Return a log with more entries at its end; see `reweigh` for errors."""
+        entries, last = [], log[-1].step if log else None
+        for step, given in more:
+            weights = tuple(float(weight) for weight in given)
+            if last is not None and step <= last:
+                raise RecipeError(f"the mixture was changed at step {last}; a change at {step} is too late")
+            can_be = all(0 <= weight < math.inf for weight in weights) and any(weights)
+            if step < 0 or len(weights) != len(self.corpora) or not can_be:
+                raise RecipeError(
+                    f"weights {list(weights)} from step {step}: give {len(self.corpora)}, all finite, none negative, "
+                    "one above 0"
+                )
+            entries.append(Reweighted(step, weights))
+            last = step
+        return (*log, *entries)
 
     @property
     def quarantined(self) -> list[Quarantined]:

@@ -31,6 +31,7 @@ class Era:
         self._plan, self.tables = plan, tuple(tables)
         self.cache = WindowCache(self.tables)
         self.sources = [Source(number, table, plan.seed) for number, table in enumerate(self.tables)]
+        self._order: FairOrder | None = None
         self.arrange(log)
 
     def arrange(self, log: Sequence[Reweighted]) -> None:
@@ -42,7 +43,8 @@ class Era:
             None if corpus.max_epochs is None else int(corpus.max_epochs * source.num_rows)
             for corpus, source in zip(self._plan.corpora, self.sources, strict=True)
         ]
-        self.samples, self.expected = Samples(FairOrder(self.sources, arranged, limits), self.sources), -1
+        self._order = FairOrder(self.sources, arranged, limits, self._order)
+        self.samples, self.expected = Samples(self._order, self.sources), -1
 
     def windows_served(self, corpus: int, first: int, end: int) -> Collection[int]:
         """Return the windows of a corpus that samples from `first` up to `end` are rows of."""

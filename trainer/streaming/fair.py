@@ -13,7 +13,7 @@ often as it may be; then credits begin at 0. Where no source is left to serve, s
 credit is a whole number of them over the price that they were counted with, so the order is the same on every machine.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -92,26 +92,47 @@ class FairOrder:
         sources: their clocks.
         changes: weights, the first from sample 0 on, ascending.
         limits: how many rows each may serve in all, None for no end.
+        before: the order under other changes, whose phases count where they are the same.
     """
 
     def __init__(
-        self, sources: Sequence[Clock], changes: Sequence[Change], limits: Sequence[int | None] | None = None
+        self,
+        sources: Sequence[Clock],
+        changes: Sequence[Change],
+        limits: Sequence[int | None] | None = None,
+        before: "FairOrder | None" = None,
     ) -> None:
         self._sources, self._changes = tuple(sources), tuple(changes)
         self._limits = tuple(limits or [None] * len(sources))
+        self._changed_at = [change.sample for change in self._changes]
         none = (0,) * len(sources)
-        self._phases = [self._phase(0, none, none)]
+        known = before.phases_under(self._changes) if before is not None else []
+        self.phases = known or [self._phase(0, none, none)]
+        """Those that were asked for so far."""
+        self._firsts = [phase.first for phase in self.phases]
         self._all_known = False
+
+    def phases_under(self, changes: Sequence[Change]) -> list[Phase]:
+        """Return the phases known so far that stay what they are under other changes."""
+        same = 0
+        for ours, theirs in zip(self._changes, changes, strict=False):
+            if ours != theirs:
+                break
+            same += 1
+        if same == len(self._changes) == len(changes):
+            return list(self.phases)
+        differs = min(change.sample for some in (self._changes, changes) for change in some[same : same + 1])
+        return self.phases[: bisect_left(self._firsts, differs)]
 
     @property
     def end(self) -> int | None:
         """The number of samples, or None where there is no end."""
         self._number(_FAR)
-        last = self._phases[-1]
+        last = self.phases[-1]
         return None if last.active else last.first
 
     def _weights(self, sample: int) -> tuple[float, ...]:
-        return self._changes[bisect_right([change.sample for change in self._changes], sample) - 1].weights
+        return self._changes[bisect_right(self._changed_at, sample) - 1].weights
 
     def _phase(self, first: int, rows: tuple[int, ...], clocks: tuple[int, ...], after: Phase | None = None) -> Phase:
         """Return the phase that begins at a sample: with the credits of the one before, or without any.
@@ -130,19 +151,21 @@ class FairOrder:
 
     def _number(self, sample: int) -> int:
         """Return the number of a sample's phase; one after the end is in the last, which serves nothing."""
-        while not self._all_known and self._phases[-1].first <= sample:
-            after = self._next_phase(self._phases[-1])
+        while not self._all_known and self.phases[-1].first <= sample:
+            after = self._next_phase(self.phases[-1])
             if after is None:
                 self._all_known = True
             else:
-                self._phases.append(after)
-        return bisect_right([phase.first for phase in self._phases], sample) - 1
+                self.phases.append(after)
+                self._firsts.append(after.first)
+        return bisect_right(self._firsts, sample) - 1
 
     def _next_phase(self, phase: Phase) -> Phase | None:
         """Return the phase that ends this one, or None."""
         if not phase.active:
             return None
-        changes = [change.sample for change in self._changes if change.sample > phase.first]
+        later = bisect_right(self._changed_at, phase.first)
+        changes = self._changed_at[later : later + 1]
         ends = [self._limit_time(phase, number) for number in phase.active if self._limits[number] is not None]
         reached = self._count(phase, min(ends) - 1) if ends else None
         changed = bool(changes) and (reached is None or changes[0] - phase.first < reached)
@@ -208,35 +231,21 @@ class FairOrder:
 
     def rows_before(self, sample: int) -> tuple[int, ...]:
         """Return how many rows each source serves before a sample."""
-        phase = self._phases[self._number(sample)]
+        phase = self.phases[self._number(sample)]
         return self._rows_at(phase, sample - phase.first) if phase.active else phase.rows
 
     def sample_of(self, source: int, row: int) -> int | None:
         """Return which sample a row of a source is, or None where it is served by none."""
-        number = 0
-        while self._served_by(number, source) <= row:
-            number += 1
-            if self._number_of_phases(number) <= number:
-                return None
-        phase = self._phases[number]
+        while not self._all_known and self.phases[-1].rows[source] <= row:
+            self._number(self.phases[-1].first)
+        number = bisect_right(self.phases, row, key=lambda phase: phase.rows[source]) - 1
+        phase = self.phases[number]
         if not phase.prices[source]:
             return None
         time = self._time_of(phase, source, row)
         before = self._count(phase, time - 1)
         ties = sum(self._rank(phase, k, time) - self._rank(phase, k, time - 1) for k in phase.active if k < source)
         return phase.first + before + ties
-
-    def _number_of_phases(self, number: int) -> int:
-        """Return how many phases are known, `number + 1` of them if there are so many."""
-        while len(self._phases) <= number and not self._all_known:
-            self._number(self._phases[-1].first)
-        return len(self._phases)
-
-    def _served_by(self, number: int, source: int) -> int:
-        """Return how many rows a source has served when a phase ends."""
-        if self._number_of_phases(number + 1) > number + 1:
-            return self._phases[number + 1].rows[source]
-        return _FAR if self._phases[number].prices[source] else self._phases[number].rows[source]
 
     def next_samples(self, sample: int, rows: tuple[int, ...], count: int) -> NDArray[np.int16]:
         """Return the sources of `count` samples from one on, fewer at the end.
@@ -249,10 +258,10 @@ class FairOrder:
         pieces = [np.zeros(0, np.int16)]
         while count:
             number = self._number(sample)
-            phase, later = self._phases[number], self._phases[number + 1 :]
+            phase, later = self.phases[number], self._firsts[number + 1 : number + 2]
             if not phase.active:
                 break
-            taken = min(count, later[0].first - sample) if later else count
+            taken = min(count, later[0] - sample) if later else count
             pieces.append(self._within(phase, rows, taken))
             served = np.bincount(pieces[-1], minlength=len(rows)).tolist()
             rows = tuple(row + more for row, more in zip(rows, served, strict=True))
