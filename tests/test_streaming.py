@@ -633,6 +633,16 @@ def test_coverage_is_proved_and_a_gap_found(plan: DataConfig, monkeypatch: pytes
         check_coverage(stream, steps)
 
 
+def test_a_plan_names_its_repetition(tokens: list[str]) -> None:
+    """Two of them can lead to windows of as many rows and positions, of other documents."""
+    one, other = ({"column": "num_tokens", "counts": [[least, 2]]} for least in (2000, 3000))
+    state = Batches(config(tokens, repetition=one), seed=6).state_dict()
+    assert len(json.dumps(state)) < 1024
+    with pytest.raises(RecipeError, match=r"repetition is '[0-9a-f]{16}', was '[0-9a-f]{16}'$"):
+        Batches(config(tokens, repetition=other), seed=6).load_state_dict(state)
+    assert "repetition" not in open_stream(config(tokens), seed=6).plan.resolved()
+
+
 def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:
     """With them each document is its prefix, no target, and itself; without them it is as if there were none."""
     prefix = {"template": "{url}", "share": 0.5}

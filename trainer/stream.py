@@ -498,6 +498,7 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
         batches=tuple((item.from_step, item.rows) for item in config.global_batch),
         weights=tuple(sorted(weights.items())),
         lengths=tuple((item.from_step, item.length) for item in config.lengths),
+        repetition=config.repetition,
         prefix=plain,
         prefix_until=None if prefix is None else prefix.until_step,
         heldout=heldout,

@@ -8,6 +8,7 @@ from headrace.pipeline.hashing import canonical_json, digest_json
 from headrace.pipeline.packing import Packing
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import Digest, Signed, Strict
+from headrace.pipeline.serving import Repetition
 
 _SHORT = 40
 ARITHMETIC = 2
@@ -34,6 +35,7 @@ class StreamPlan(Signed):
         batches: (from step, rows of a global batch), ascending from step 0.
         weights: (from step, weight of each corpus), ascending from step 0.
         lengths: (from step, length that rows are cut to), ascending; before the first they are whole.
+        repetition: how often documents are served; the index knows only how many are.
         prefix: what stands before documents; the index knows only how long that is.
         prefix_until: step from which on prefixes are left out.
         heldout: in 10,000.
@@ -46,6 +48,7 @@ class StreamPlan(Signed):
     batches: tuple[tuple[int, int], ...]
     weights: tuple[tuple[int, tuple[float, ...]], ...]
     lengths: tuple[tuple[int, int], ...] = ()
+    repetition: Repetition | None = None
     prefix: Prefix | None = None
     prefix_until: int | None = None
     heldout: int
@@ -56,8 +59,9 @@ class StreamPlan(Signed):
         fields = self.model_dump(mode="json", exclude={"digest", "schema_version"})
         for corpus in fields["corpora"]:
             del corpus["path"], corpus["name"]
-        if self.prefix is None:
-            del fields["prefix"]  # so that plans without one are called what they were
+        for name in ("prefix", "repetition"):
+            if fields[name] is None:
+                del fields[name]  # so that plans without one are called what they were
         if len(self.weights) > 1:
             fields["arithmetic"] = ARITHMETIC
         return fields
