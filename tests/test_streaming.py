@@ -643,6 +643,26 @@ def test_a_plan_names_its_repetition(tokens: list[str]) -> None:
     assert "repetition" not in open_stream(config(tokens), seed=6).plan.resolved()
 
 
+def test_a_loop_ends_where_the_mixture_as_it_is_now_does(tokens: list[str]) -> None:
+    capped_last = [{"tokens": tokens[0]}, {"tokens": tokens[1], "max_epochs": 4}]
+    sooner = Batches(config(tokens, corpora=capped_last, global_batch=4), seed=6)
+    steps = []
+    for batch in sooner:
+        steps.append(batch.step)
+        if batch.step == 2:
+            sooner.reweigh(3, [0.0, 1.0])
+    assert len(steps) == sooner.stream.num_steps > 3
+    never = Batches(config(tokens, corpora=[{"tokens": tokens[0], "weight": 0.0}, capped_last[1]], global_batch=4), 6)
+    end = never.stream.num_steps
+    assert end is not None
+    for batch in never:
+        if batch.step == 2:
+            never.reweigh(3, [1.0, 1.0])
+        if batch.step == end + 5:
+            break
+    assert batch.step == end + 5
+
+
 def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:
     """With them each document is its prefix, no target, and itself; without them it is as if there were none."""
     prefix = {"template": "{url}", "share": 0.5}

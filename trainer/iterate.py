@@ -58,8 +58,8 @@ class Batches:
 
     def _iterate(self, step: int, stride: int) -> Iterator[Any]:
         """Yield every `stride`-th batch from a step on."""
-        plan, end = self.stream.plan, self.stream.num_steps
-        while end is None or step < end:
+        plan = self.stream.plan
+        while (end := self.stream.num_steps) is None or step < end:  # the mixture may be changed on the way
             batch = self.stream.batch(step, self.rank, self.world)
             step += stride
             self._seen = plan.first_sample(step)
