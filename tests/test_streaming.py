@@ -663,6 +663,14 @@ def test_a_loop_ends_where_the_mixture_as_it_is_now_does(tokens: list[str]) -> N
     assert batch.step == end + 5
 
 
+@pytest.mark.parametrize("seen", [-24, 3, 24.0, "24", True, None, 10**30])
+def test_a_state_between_no_two_steps_is_refused(tokens: list[str], seen: Any) -> None:
+    source = Batches(config(tokens), seed=6)
+    with pytest.raises(RecipeError, match=r"samples_seen is .*, which is no number of samples before a step"):
+        source.load_state_dict(source.state_dict() | {"samples_seen": seen})
+    assert source.load_state_dict(source.state_dict() | {"samples_seen": 48}).state_dict()["samples_seen"] == 48
+
+
 def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:
     """With them each document is its prefix, no target, and itself; without them it is as if there were none."""
     prefix = {"template": "{url}", "share": 0.5}

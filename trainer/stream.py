@@ -401,18 +401,24 @@ class Stream:
 
         Raises:
             RecipeError: the state is of another plan (what differs is told), of another log, or of other replaced
-                windows.
+                windows; or its position is none.
         """
         if state["plan"] != self.plan.identity:
             told = differing(self.plan.summary(), state["summary"])
             raise RecipeError(f"the state is of another plan: {told}")
+        seen = state["samples_seen"]
+        if not self.plan.is_before_a_step(seen):
+            raise RecipeError(
+                f"the state's samples_seen is {seen!r}, which is no number of samples before a step of its plan; give "
+                "a state as it was saved"
+            )
         known = tuple(log) or self.log[: state["schedule"]["length"]]
         _require_log(known, state["schedule"])
         replaced = self._replaced_in(state, quarantined)
         self.replay(known)
         self._quarantined = {}
         self.mend(replaced)
-        return int(state["samples_seen"])
+        return int(seen)
 
     def _replaced_in(self, state: dict[str, Any], given: Sequence[Quarantined]) -> Sequence[Quarantined]:
         """Return the replaced windows of a state; see `restore`."""

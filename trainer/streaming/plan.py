@@ -11,6 +11,7 @@ from headrace.pipeline.schema import Digest, Signed, Strict
 from headrace.pipeline.serving import Repetition
 
 _SHORT = 40
+_LAST = 1 << 62
 ARITHMETIC = 2
 """Of what changes on the way: credits are carried over changes of weights (`streaming.fair`), and windows are replaced
 from a step on (`streaming.mending`). Named only where something changes; what names none was made by the first, which
@@ -102,12 +103,18 @@ class StreamPlan(Signed):
             before += rows * (end - begin)
         raise AssertionError("the last span has no end")
 
+    def is_before_a_step(self, samples: Any) -> bool:
+        """Return whether this is how many samples come before some step."""
+        if type(samples) is not int or not 0 <= samples < self.first_sample(_LAST):
+            return False
+        return self.first_sample(self.step_of(samples)) == samples
+
     def span(self, step: int) -> tuple[int, int, int]:
         """Return from which step on, and up to which, a global batch has as many rows as in a step, and how many."""
         return next(span for span in self._spans() if span[0] <= step < span[1])
 
     def _spans(self) -> Iterator[tuple[int, int, int]]:
-        ends = [begin for begin, _ in self.batches[1:]] + [1 << 62]
+        ends = [begin for begin, _ in self.batches[1:]] + [_LAST]
         for (begin, rows), end in zip(self.batches, ends, strict=True):
             yield begin, end, rows
 
