@@ -671,6 +671,17 @@ def test_a_state_between_no_two_steps_is_refused(tokens: list[str], seen: Any) -
     assert source.load_state_dict(source.state_dict() | {"samples_seen": 48}).state_dict()["samples_seen"] == 48
 
 
+def test_parts_of_a_row_that_is_one_piece_are_one_piece(tokens: list[str]) -> None:
+    """Padding in the place of prefixes does not tear a row without masks, cut or not."""
+    fields = {"masks": "none", "prefix": {"template": "{source}", "until_step": 0}}
+    whole = open_stream(config(tokens, **fields), seed=6).batch(0)
+    cut = open_stream(config(tokens, lengths=[{"from_step": 0, "length": 8}], **fields), seed=6).batch(0)
+    assert ((whole.documents[:, 1:-1] < 0) & (whole.documents[:, 2:] == 0)).any()
+    assert np.array_equal(cut.documents, whole.documents.reshape(-1, 8))
+    for documents, positions in zip(cut.documents, cut.positions, strict=True):
+        assert (np.diff(positions[documents == 0]) >= 1).all()
+
+
 def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:
     """With them each document is its prefix, no target, and itself; without them it is as if there were none."""
     prefix = {"template": "{url}", "share": 0.5}
