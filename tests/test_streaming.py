@@ -32,6 +32,7 @@ from headrace.trainer.run_config import parse_run
 from headrace.trainer.run_record import History, read_history, read_run
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.era import row_limit
 from headrace.trainer.streaming.fair import Change, Clock, FairOrder, Phase, prices_of
 from headrace.trainer.streaming.source import Source
 from headrace.trainer.train import train
@@ -680,6 +681,15 @@ def test_parts_of_a_row_that_is_one_piece_are_one_piece(tokens: list[str]) -> No
     assert np.array_equal(cut.documents, whole.documents.reshape(-1, 8))
     for documents, positions in zip(cut.documents, cut.positions, strict=True):
         assert (np.diff(positions[documents == 0]) >= 1).all()
+
+
+def test_limits_of_epochs_are_exact(tokens: list[str]) -> None:
+    assert row_limit(1.15, 340) == 391
+    assert all(row_limit(hundredths / 100, 300) == 3 * hundredths for hundredths in range(1, 400))
+    stream = open_stream(config(tokens, corpora=[{"tokens": tokens[0], "max_epochs": 1.15}]), seed=6)
+    assert stream.samples.end == 115 * stream.sources[0].num_rows // 100
+    with pytest.raises(InputError, match=r"max_epochs = 0.001 of [0-9]+ rows is less than a row"):
+        open_stream(config(tokens, corpora=[{"tokens": tokens[0], "max_epochs": 0.001}]), seed=6)
 
 
 def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:

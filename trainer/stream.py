@@ -95,6 +95,7 @@ class Stream:
         self._quarantined: dict[Place, tuple[int, str]] = {}
         self._eras: dict[frozenset[Place], Era] = {}
         self.replay(log)
+        self._era(self._gone())
 
     def _table(self, corpus: Corpus, split: str) -> MendingTable:
         return corpus.table(split, beside=self._columns, bare=not self._width)

@@ -5,12 +5,14 @@ if its windows had always been replaced, so none depends on the one before, nor 
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from fractions import Fraction
 
+from headrace.pipeline.errors import InputError
 from headrace.trainer.batch import Reweighted
 from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.fair import Change, FairOrder
 from headrace.trainer.streaming.mending import MendingTable
-from headrace.trainer.streaming.plan import StreamPlan
+from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan
 from headrace.trainer.streaming.samples import Samples
 from headrace.trainer.streaming.source import Source
 
@@ -40,8 +42,7 @@ class Era:
         changes = dict(planned) | {entry.step: entry.weights for entry in log}
         arranged = [Change(self._plan.first_sample(step), changes[step]) for step in sorted(changes)]
         limits = [
-            None if corpus.max_epochs is None else int(corpus.max_epochs * source.num_rows)
-            for corpus, source in zip(self._plan.corpora, self.sources, strict=True)
+            _limit(corpus, source.num_rows) for corpus, source in zip(self._plan.corpora, self.sources, strict=True)
         ]
         self._order = FairOrder(self.sources, arranged, limits, self._order)
         self.samples, self.expected = Samples(self._order, self.sources), -1
@@ -62,3 +63,21 @@ class Era:
             sample = order.sample_of(corpus, source.row_of(epoch, window, row))
             if sample is not None and first <= sample < end:
                 yield sample
+
+
+def _limit(corpus: PlannedCorpus, num_rows: int) -> int | None:
+    """Return how many rows of a corpus may be served, or None."""
+    if corpus.max_epochs is None:
+        return None
+    limit = row_limit(corpus.max_epochs, num_rows)
+    if not limit:
+        raise InputError(
+            f"{corpus.name}: max_epochs = {corpus.max_epochs} of {num_rows} rows is less than a row; raise it, or "
+            "leave the corpus out"
+        )
+    return limit
+
+
+def row_limit(epochs: float, num_rows: int) -> int:
+    """Return so many times a number of rows, rounded down, for the decimal number that `epochs` was written as."""
+    return int(Fraction(repr(epochs)) * num_rows)
