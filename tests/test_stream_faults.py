@@ -15,6 +15,7 @@ from benchmarks.made_tokens import make_tokens
 from headrace.pipeline.errors import HeadraceError, IntegrityError, RecipeError
 from headrace.pipeline.store import Store
 from headrace.trainer.batch import IGNORE
+from headrace.trainer.coverage import check_coverage
 from headrace.trainer.iterate import Batches
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
@@ -319,6 +320,17 @@ def test_a_state_knows_what_was_replaced(tokens: Path) -> None:
     with pytest.raises(RecipeError, match="the state has 0 replaced windows, and the 1 given before step 50 are not"):
         Batches(data, 0).load_state_dict(clean | {"samples_seen": 400}, (), source.quarantined)
     assert source.load_state_dict(clean).quarantined == ()
+
+
+def test_coverage_is_of_what_a_run_is_given_in_place_of_damage(tokens: Path) -> None:
+    data = config(tokens, damaged="replace")
+    assert check_coverage(open_stream(data, 0), 40)[0].replaced == 0
+    change_a_byte(part(tokens))
+    stream = open_stream(data, 0)
+    assert check_coverage(stream, 40)[0].replaced == 1
+    assert [entry[:3] for entry in stream.quarantined] == [(0, 0, 1)]
+    with pytest.raises(IntegrityError, match=part(tokens).name):
+        check_coverage(open_stream(config(tokens), 0), 40)
 
 
 def test_a_state_of_many_replaced_windows_stays_small(tokens: Path) -> None:
