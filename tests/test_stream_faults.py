@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.made_tokens import make_tokens
-from headrace.pipeline.errors import HeadraceError, IntegrityError
+from headrace.pipeline.errors import HeadraceError, IntegrityError, RecipeError
 from headrace.pipeline.store import Store
 from headrace.trainer.batch import IGNORE
+from headrace.trainer.coverage import check_coverage
 from headrace.trainer.iterate import Batches
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
@@ -200,6 +201,146 @@ def test_a_stream_that_is_told_of_damage_is_as_one_that_always_knew(tokens: Path
     told.mend(quarantined)
     assert all(np.array_equal(told.batch(step).tokens, knew.batch(step).tokens) for step in range(150))
     assert any(not np.array_equal(told.batch(step).tokens, before[step]) for step in range(150))
+
+
+def test_what_was_trained_on_before_the_damage_stays(tokens: Path) -> None:
+    """Batches, trace and exposure of earlier steps are of the window itself, though it was replaced later."""
+    from headrace.trainer.exposure import exposure_of
+
+    data = config(tokens, damaged="replace")
+    whole = open_stream(data, 0)
+    epoch = whole.sources[0].num_rows // 8 + 3
+    before = [whole.batch(step).tokens.copy() for step in range(epoch)]
+    pieces = [whole.pieces(step) for step in range(epoch)]
+    path = part(tokens)
+    sound = path.read_bytes()
+    source = Batches(data, 0)
+    list(zip(range(epoch), source, strict=False))
+    state = json.loads(json.dumps(source.state_dict()))
+    change_a_byte(path)
+    again = Batches(data, 0).load_state_dict(state)
+    after = [batch.tokens.copy() for batch, _ in zip(again, range(epoch), strict=False)]
+    assert [entry.window for entry in again.quarantined] == [1]
+    assert again.quarantined[0].step >= epoch
+    path.unlink()
+    path.write_bytes(sound)
+    record = open_stream(data, 0)
+    record.mend(again.quarantined)
+    assert all(np.array_equal(record.batch(step).tokens, before[step]) for step in range(epoch))
+    assert all(np.array_equal(record.batch(epoch + step).tokens, after[step]) for step in range(epoch))
+    assert [record.pieces(step) for step in range(epoch)] == pieces
+    window = record.tables[0].read(1)
+    for doc_id in (window.doc_id(0), window.doc_id(5)):
+        places = [
+            (step, row, p.start, p.length)
+            for step in range(epoch)
+            for row, (_, some) in enumerate(pieces[step])
+            for p in some
+            if p.doc_id == doc_id
+        ]
+        found = exposure_of(record, [doc_id], 2 * epoch)
+        assert [(one.step, one.row, one.start, one.length) for one in found] == sorted(places)
+        assert places
+
+
+def test_damage_before_a_run_leaves_no_need_to_read_what_was_lost(tokens: Path) -> None:
+    """What a run was trained on is told though the part is still damaged: its window was never served."""
+    from headrace.trainer.exposure import exposure_of
+
+    path = part(tokens)
+    data = config(tokens, damaged="replace")
+    change_a_byte(path)
+    run = open_stream(data, 0)
+    epoch = run.sources[0].num_rows // 8
+    pieces = [run.pieces(step) for step in range(epoch)]
+    record = open_stream(config(tokens), 0)
+    record.mend(run.quarantined)
+    assert [record.pieces(step) for step in range(epoch)] == pieces
+    doc_id = pieces[0][0][1][0].doc_id
+    assert {one.step for one in exposure_of(record, [doc_id], epoch)} == {
+        step for step in range(epoch) for _, some in pieces[step] if any(piece.doc_id == doc_id for piece in some)
+    }
+
+
+@pytest.mark.parametrize("packing", ["pad", "best_fit"])
+def test_damage_on_the_way_leaves_nothing_that_only_this_process_knows(
+    tokens: Path, tmp_path: Path, packing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mixture whose windows do not fit into memory: what goes on and what resumes have the same batches."""
+    from headrace.trainer.streaming.cache import WindowCache
+
+    monkeypatch.setattr(WindowCache, "_remove_old", lambda cache: cache._held.popitem(last=False))
+    monkeypatch.setattr(WindowCache, "expect", lambda cache, names: None)
+    other = make_tokens(Store.open(tmp_path / "other"), np.full(1000, 20), 1, vocabulary=600)
+    corpora = [{"tokens": str(tokens), "weight": 3}, {"tokens": str(other), "weight": 1}]
+    data = config(tokens, corpora=corpora, packing=packing, damaged="replace", global_batch=16)
+    path = part(tokens)
+    sound = path.read_bytes()
+    source, batches, states = Batches(data, 0), {}, {}
+    for batch in source:
+        if batch.step == 40:
+            path.unlink()
+        batches[batch.step] = batch.tokens.copy()
+        if source.quarantined:
+            states[batch.step + 1] = json.loads(json.dumps([source.state_dict(), source.quarantined]))
+        if batch.step == 120:
+            break
+    path.write_bytes(sound)
+    first = min(states)
+    assert first - 1 in range(41, 110)
+    for step in (first, first + 1, first + 7):
+        again = Batches(data, 0).load_state_dict(states[step][0], (), states[step][1])
+        assert all(np.array_equal(again.stream.batch(k).tokens, batches[k]) for k in range(0, 121, 3))
+        assert all(np.array_equal(again.stream.batch(k).tokens, batches[k]) for k in range(first - 8, first + 8))
+
+
+def test_a_state_knows_what_was_replaced(tokens: Path) -> None:
+    """It goes on by itself, though the part was restored; where many windows were, with the list alone."""
+    data, path = config(tokens, damaged="replace"), part(tokens)
+    sound = path.read_bytes()
+    clean = Batches(data, 0).state_dict()
+    assert "quarantined" not in clean
+    change_a_byte(path)
+    source = Batches(data, 0)
+    list(zip(range(50), source, strict=False))
+    state = json.loads(json.dumps(source.state_dict()))
+    assert len(json.dumps(state)) < 1024
+    assert state["quarantined"]["length"] == 1
+    expected = [batch.tokens.copy() for batch, _ in zip(source, range(60), strict=False)]
+    path.unlink()
+    path.write_bytes(sound)
+    alone = Batches(data, 0).load_state_dict(state)
+    assert [entry[:3] for entry in alone.quarantined] == [entry[:3] for entry in source.quarantined]
+    assert all(np.array_equal(batch.tokens, e) for batch, e in zip(alone, expected, strict=False))
+    named = state | {"quarantined": {name: state["quarantined"][name] for name in ("digest", "length")}}
+    with pytest.raises(RecipeError, match="the state has 1 replaced windows, and the 0 given before step 50 are not"):
+        Batches(data, 0).load_state_dict(named)
+    told = Batches(data, 0).load_state_dict(named, (), source.quarantined)
+    assert all(np.array_equal(batch.tokens, e) for batch, e in zip(told, expected, strict=False))
+    with pytest.raises(RecipeError, match="the state has 0 replaced windows, and the 1 given before step 50 are not"):
+        Batches(data, 0).load_state_dict(clean | {"samples_seen": 400}, (), source.quarantined)
+    assert source.load_state_dict(clean).quarantined == ()
+
+
+def test_coverage_is_of_what_a_run_is_given_in_place_of_damage(tokens: Path) -> None:
+    data = config(tokens, damaged="replace")
+    assert check_coverage(open_stream(data, 0), 40)[0].replaced == 0
+    change_a_byte(part(tokens))
+    stream = open_stream(data, 0)
+    assert check_coverage(stream, 40)[0].replaced == 1
+    assert [entry[:3] for entry in stream.quarantined] == [(0, 0, 1)]
+    with pytest.raises(IntegrityError, match=part(tokens).name):
+        check_coverage(open_stream(config(tokens), 0), 40)
+
+
+def test_a_state_of_many_replaced_windows_stays_small(tokens: Path) -> None:
+    stream = open_stream(config(tokens), 0)
+    stream.mend(Quarantined(10**9 + k, 0, 10**6 + k, "gone") for k in range(40))
+    for steps in (12, 13, 40):
+        state = stream.state_dict(8 * (10**9 + steps))
+        assert state["quarantined"]["length"] == steps
+        assert len(json.dumps(state)) < 1024
+        assert ("windows" in state["quarantined"]) == (steps <= 12)
 
 
 def test_nothing_is_left_to_replace_with(tokens: Path) -> None:

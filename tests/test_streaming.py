@@ -5,6 +5,9 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from hashlib import sha256
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +23,17 @@ from headrace.pipeline.serving import Repetition, served
 from headrace.pipeline.stages.stream_index import StreamIndex
 from headrace.pipeline.store import Store
 from headrace.trainer.batch import IGNORE, Batch, Reweighted
+from headrace.trainer.checkpoint import latest_checkpoint
 from headrace.trainer.coverage import check_coverage
 from headrace.trainer.dataset import Stream as Dataset
 from headrace.trainer.iterate import Batches
 from headrace.trainer.relocate import open_recorded
 from headrace.trainer.run_config import parse_run
-from headrace.trainer.run_record import read_history, read_run
+from headrace.trainer.run_record import History, read_history, read_run
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import DataConfig
-from headrace.trainer.streaming.fair import Change, Clock, FairOrder, prices_of
+from headrace.trainer.streaming.era import row_limit
+from headrace.trainer.streaming.fair import Change, Clock, FairOrder, Phase, prices_of
 from headrace.trainer.streaming.source import Source
 from headrace.trainer.train import train
 
@@ -125,21 +130,38 @@ def _one_by_one(
     numbers = range(len(sources))
     rows, found = [0 for _ in numbers], []
 
-    def begin() -> tuple[tuple[int, ...], list[int]]:
+    def begin(before: Sequence[int] = ()) -> tuple[tuple[int, ...], list[int]]:
         weights = [change.weights for change in changes if change.sample <= len(found)][-1]
-        left = [0.0 if limits[k] is not None and rows[k] >= (limits[k] or 0) else weights[k] for k in numbers]
+        out = [limits[k] is not None and rows[k] >= (limits[k] or 0) and not any(before[k : k + 1]) for k in numbers]
+        left = [0.0 if out[k] else weights[k] for k in numbers]
         prices = prices_of(left) if any(left) else tuple(0 for _ in numbers)
         return prices, [sources[k].clock(rows[k]) for k in numbers]
 
+    def changed(credit: list[Fraction]) -> list[Fraction]:
+        served_of = [sources[k].clock(rows[k]) - clocks[k] for k in numbers]
+        whole = sum((Fraction(1, price) for price in prices if price), Fraction(0))
+        passed = int(sum(served_of) / whole) if whole else 0
+        return [
+            Fraction(begins[k] + served_of[k] * prices[k] - passed, prices[k]) if prices[k] else credit[k]
+            for k in numbers
+        ]
+
     prices, clocks = begin()
+    credit, begins = [Fraction(0) for _ in numbers], [0 for _ in numbers]
     while len(found) < count:
-        if any(change.sample == len(found) for change in changes):
-            prices, clocks = begin()
-        times = {k: (sources[k].clock(rows[k]) - clocks[k]) * prices[k] for k in numbers if prices[k]}
-        ended = [times[k] for k in times if limits[k] is not None and rows[k] >= (limits[k] or 0)]
-        if ended and min(times.values()) >= min(ended):
-            prices, clocks = begin()
-            times = {k: 0 for k in numbers if prices[k]}
+        changing = bool(found) and any(change.sample == len(found) for change in changes)
+        for change in (False, True)[: 1 + changing]:
+            if change:
+                credit = changed(credit)
+                prices, clocks = begin(prices)
+                begins = [floor(credit[k] * prices[k]) for k in numbers]
+            times = {k: (sources[k].clock(rows[k]) - clocks[k]) * prices[k] + begins[k] for k in numbers if prices[k]}
+            ended = [times[k] for k in times if limits[k] is not None and rows[k] >= (limits[k] or 0)]
+            if ended and min(times.values()) >= min(ended):
+                prices, clocks = begin()
+                credit, begins = [Fraction(0) for _ in numbers], [0 for _ in numbers]
+                times = {k: 0 for k in numbers if prices[k]}
+                break
         if not times:
             return found
         found.append(min(times, key=lambda k: (times[k], k)))
@@ -175,10 +197,40 @@ def test_the_order_is_that_of_a_cursor(mixture: Any, first: int) -> None:
     assert order.end is None or order.end >= 260 or order.end == len(expected)
 
 
-def test_the_page_s_example_of_a_mixture() -> None:
+def test_the_page_s_examples_of_a_mixture() -> None:
     sources = [Source(k, _Rows([[4] * 50]), 0) for k in range(2)]
     found = FairOrder(sources, [Change(0, (3.0, 1.0))]).next_samples(0, (0, 0), 10)
     assert found.tolist() == [0, 1, 0, 0, 0, 1, 0, 0, 0, 1]
+    changed = FairOrder(sources, [Change(0, (3.0, 1.0)), Change(2, (1.0, 1.0))]).next_samples(0, (0, 0), 10)
+    assert changed.tolist() == [0, 1, 0, 0, 1, 0, 1, 0, 1, 0]
+
+
+@given(mixtures(), st.sets(st.integers(1, 200), max_size=40))
+def test_weights_that_are_repeated_change_nothing(mixture: Any, again: set[int]) -> None:
+    sources, changes, limits = mixture
+    plain = FairOrder(sources, changes, limits).next_samples(0, (0,) * len(sources), 260)
+    given_again = {sample: [c for c in changes if c.sample <= sample][-1].weights for sample in again}
+    some = [Change(sample, weights) for sample, weights in given_again.items()]
+    more = sorted({change.sample: change for change in [*some, *changes]}.values())
+    assert np.array_equal(FairOrder(sources, more, limits).next_samples(0, (0,) * len(sources), 260), plain)
+
+
+@pytest.mark.parametrize("every", [1, 3, 8, 50])
+def test_shares_hold_over_all_changes(every: int) -> None:
+    """Up to the same few rows, however often weights change; those that are 0 for a while lose nothing."""
+    random = np.random.default_rng(every)
+    fills = [random.integers(1, 40, 200) for _ in range(4)]
+    sources = [Source(k, _Rows([own]), 3) for k, own in enumerate(fills)]
+    choices = [(0.97, 0.01, 0.01, 0.01), (0.5, 0.0, 0.25, 0.25), (0.9, 0.1, 0.0, 0.0), (0.0, 0.0, 1.0, 0.2)]
+    samples = 1000
+    changes = [Change(at, choices[int(random.integers(4))]) for at in range(0, samples, every)]
+    order = FairOrder(sources, changes)
+    due, before = np.zeros(4), np.zeros(4)
+    for change in changes:
+        now = [sources[k].clock(row) for k, row in enumerate(order.rows_before(min(samples, change.sample + every)))]
+        due += (np.sum(now) - before.sum()) * np.array(change.weights) / sum(change.weights)
+        before = np.array(now, float)
+        assert (np.abs(before - due) <= 3 * 40).all()
 
 
 # -------------------------------------------------------------------------------------------------------- stream
@@ -297,6 +349,33 @@ def test_shares_are_in_tokens_whatever_rows_hold(tokens: list[str]) -> None:
             assert (np.abs(served_of - expected) <= SIZE).all()
 
 
+AS_EVER: Mapping[str, tuple[dict[str, Any], str]] = {
+    "concat": ({}, "b5f0e12e1b635f1c"),
+    "best_fit": ({"packing": "best_fit"}, "155f8868697f2976"),
+    "pad": ({"packing": "pad", "masks": "none"}, "a570c22e1fb0e3f8"),
+    "temperature": (PLANS["temperature"], "30d82040f7086ae7"),
+    "prefix": (PLANS["prefix"], "2cadafe227f7f4ee"),
+    "capped": ({"packing": "best_fit"}, "798dfcade1064f80"),
+}
+"""Plans whose weights do not change, and the digest of 40 batches of each."""
+
+
+@pytest.mark.parametrize("name", AS_EVER)
+def test_plans_without_changes_of_weights_stay_what_they_were(tokens: list[str], name: str) -> None:
+    changes, digest = AS_EVER[name]
+    if name not in ("temperature", "capped"):
+        changes = {"corpora": [{"tokens": path, "weight": 5 - 2 * k} for k, path in enumerate(tokens)]} | changes
+    if name == "capped":
+        changes = changes | {"corpora": capped(tokens)}
+    stream = open_stream(config(tokens, **changes), seed=4)
+    hasher = sha256()
+    for step in range(min(40, stream.num_steps or 40)):
+        batch = stream.batch(step)
+        for array in (batch.tokens, batch.targets, batch.positions, batch.documents, batch.sources):
+            hasher.update(array.tobytes())
+    assert hasher.hexdigest()[:16] == digest
+
+
 def test_curricula_cut_rows_and_grow_batches(tokens: list[str]) -> None:
     stream = open_stream(config(tokens, **PLANS["curriculum"]), seed=2)
     shapes = [stream.batch(step).tokens.shape for step in (0, 3, 5, 20)]
@@ -367,8 +446,96 @@ def test_weights_can_be_changed_on_the_way(tokens: list[str]) -> None:
     assert same(next(iter(again)), next(iter(changed)))
     with pytest.raises(RecipeError, match="too late"):
         changed.reweigh(7, [1.0, 1.0, 1.0])
-    with pytest.raises(RecipeError, match="give 3, none negative"):
+    with pytest.raises(RecipeError, match="give 3, all finite, none negative"):
         changed.reweigh(9, [1.0])
+
+
+def test_what_changed_under_another_arithmetic_is_refused(tokens: list[str]) -> None:
+    """Before, credits were not carried: a plan that changes weights is another, and so is what has a log."""
+    plan = open_stream(config(tokens, **PLANS["curriculum"]), seed=6).plan
+    assert plan.resolved()["arithmetic"] == 2
+    assert "arithmetic" not in open_stream(config(tokens), seed=6).plan.resolved()
+    source = Batches(config(tokens, **PLANS["curriculum"]), seed=6)
+    old = source.state_dict()
+    del old["summary"]["arithmetic"]
+    with pytest.raises(RecipeError, match="arithmetic is 2, was None"):
+        source.load_state_dict(old | {"plan": "0" * 64})
+    changed = Batches(config(tokens), seed=6)
+    changed.reweigh(3, [1.0, 2.0, 0.0])
+    state = changed.state_dict()
+    assert state["schedule"].pop("arithmetic") == 2
+    with pytest.raises(RecipeError, match="counted shares anew at each"):
+        Batches(config(tokens), seed=6).load_state_dict(state, changed.log)
+    saved = {"step": 9, "schedule": [[3, [1.0, 2.0, 0.0]]], "quarantined": []}
+    with pytest.raises(RecipeError, match=r"step 9 .*'arithmetic' says 1 where this version has 2"):
+        History.of(saved)
+    assert History.of(saved | {"arithmetic": 2}).schedule == changed.log
+
+
+@pytest.mark.parametrize("light", [1e-11, 1e-12, 1e-300, 5e-324])
+def test_a_weight_of_nearly_nothing_serves_nearly_nothing(tokens: list[str], light: float) -> None:
+    """As a softmax gives it; one lighter than any price can say is as one that is 2^-36 of the largest."""
+    for heavy in (1.0, 1e305):
+        stream = open_stream(config(tokens[:2]), seed=6)
+        stream.reweigh(3, [heavy, light])
+        stream.reweigh(6, [light, heavy])
+        assert {int(source) for step in (4, 5) for source in stream.batch(step).sources} == {0}
+        assert 0 not in {int(source) for step in range(8, 12) for source in stream.batch(step).sources}
+        assert stream.samples.order.sample_of(0, stream.samples.order.rows_before(24 * 40)[0]) is not None
+    corpora = [{"tokens": tokens[0], "weight": 1.0}, {"tokens": tokens[1], "weight": light}]
+    planned = open_stream(config(tokens, corpora=corpora), seed=6)
+    assert np.count_nonzero(planned.batch(0).sources) == 1
+    assert not planned.batch(4000).sources.any()
+
+
+def test_a_change_of_weights_keeps_what_is_known_of_the_order(tokens: list[str]) -> None:
+    """Each phase is made once, however many changes there are; one that comes first makes them anew."""
+    stream = open_stream(config(tokens), seed=6)
+    made: list[int] = []
+    known: list[Phase] = []
+    for step in range(1, 40):
+        stream.reweigh(step, [1.0 + step % 3, 1.0, 2.0])
+        stream.batch(step)
+        order = stream.samples.order
+        made.append(sum(all(phase is not one for one in known) for phase in order.phases))
+        known = order.phases
+    assert max(made[1:]) == 1
+    anew = open_stream(config(tokens), seed=6)
+    anew.replay(stream.log)
+    assert all(same(anew.batch(step), stream.batch(step)) for step in range(40))
+    assert anew.samples.order.phases[:30] == stream.samples.order.phases[:30]
+    anew.replay(stream.log[3:])
+    other = open_stream(config(tokens), seed=6)
+    other.replay(stream.log[3:])
+    assert all(same(anew.batch(step), other.batch(step)) for step in range(30, 44))
+
+
+@pytest.mark.parametrize("weights", [[float("nan"), 1.0], [1.0, float("nan")], [float("inf"), 1.0]])
+def test_weights_that_are_no_numbers_are_refused(tokens: list[str], weights: list[float]) -> None:
+    stream = open_stream(config(tokens[:2]), seed=6)
+    with pytest.raises(RecipeError, match="give 2, all finite, none negative, one above 0"):
+        stream.reweigh(3, weights)
+    assert not stream.log
+    assert stream.batch(5)
+
+
+def test_a_temperature_that_no_weight_can_say_is_refused(tokens: list[str]) -> None:
+    with pytest.raises(RecipeError, match=r"\[data\] temperature = 0.01: .* above what a weight can be; raise it"):
+        open_stream(config(tokens, temperature=0.01), seed=6)
+    epochs = [{"tokens": path, "epochs": 1e308} for path in tokens]
+    with pytest.raises(RecipeError, match=r"\[data\] epochs: .* above what a weight can be; lower them"):
+        open_stream(config(tokens, corpora=epochs), seed=6)
+
+
+def test_a_live_stream_goes_back_to_before_its_weights_changed(tokens: list[str]) -> None:
+    source = Batches(config(tokens), seed=6)
+    list(_first(source, 2))
+    state = source.state_dict()
+    expected = list(_first(source, 4))
+    source.load_state_dict(state).reweigh(3, [0.0, 0.0, 1.0])
+    again = source.load_state_dict(state)
+    assert again.log == ()
+    assert all(same(*pair) for pair in zip(expected, _first(again, 4), strict=True))
 
 
 def test_a_state_of_another_plan_is_refused_and_what_differs_told(tokens: list[str]) -> None:
@@ -465,6 +632,64 @@ def test_coverage_is_proved_and_a_gap_found(plan: DataConfig, monkeypatch: pytes
     monkeypatch.setattr(stream.tables[0], "layout", lambda number: replace(layout, packed=packed))
     with pytest.raises(IntegrityError, match="do not make up its documents"):
         check_coverage(stream, steps)
+
+
+def test_a_plan_names_its_repetition(tokens: list[str]) -> None:
+    """Two of them can lead to windows of as many rows and positions, of other documents."""
+    one, other = ({"column": "num_tokens", "counts": [[least, 2]]} for least in (2000, 3000))
+    state = Batches(config(tokens, repetition=one), seed=6).state_dict()
+    assert len(json.dumps(state)) < 1024
+    with pytest.raises(RecipeError, match=r"repetition is '[0-9a-f]{16}', was '[0-9a-f]{16}'$"):
+        Batches(config(tokens, repetition=other), seed=6).load_state_dict(state)
+    assert "repetition" not in open_stream(config(tokens), seed=6).plan.resolved()
+
+
+def test_a_loop_ends_where_the_mixture_as_it_is_now_does(tokens: list[str]) -> None:
+    capped_last = [{"tokens": tokens[0]}, {"tokens": tokens[1], "max_epochs": 4}]
+    sooner = Batches(config(tokens, corpora=capped_last, global_batch=4), seed=6)
+    steps = []
+    for batch in sooner:
+        steps.append(batch.step)
+        if batch.step == 2:
+            sooner.reweigh(3, [0.0, 1.0])
+    assert len(steps) == sooner.stream.num_steps > 3
+    never = Batches(config(tokens, corpora=[{"tokens": tokens[0], "weight": 0.0}, capped_last[1]], global_batch=4), 6)
+    end = never.stream.num_steps
+    assert end is not None
+    for batch in never:
+        if batch.step == 2:
+            never.reweigh(3, [1.0, 1.0])
+        if batch.step == end + 5:
+            break
+    assert batch.step == end + 5
+
+
+@pytest.mark.parametrize("seen", [-24, 3, 24.0, "24", True, None, 10**30])
+def test_a_state_between_no_two_steps_is_refused(tokens: list[str], seen: Any) -> None:
+    source = Batches(config(tokens), seed=6)
+    with pytest.raises(RecipeError, match=r"samples_seen is .*, which is no number of samples before a step"):
+        source.load_state_dict(source.state_dict() | {"samples_seen": seen})
+    assert source.load_state_dict(source.state_dict() | {"samples_seen": 48}).state_dict()["samples_seen"] == 48
+
+
+def test_parts_of_a_row_that_is_one_piece_are_one_piece(tokens: list[str]) -> None:
+    """Padding in the place of prefixes does not tear a row without masks, cut or not."""
+    fields = {"masks": "none", "prefix": {"template": "{source}", "until_step": 0}}
+    whole = open_stream(config(tokens, **fields), seed=6).batch(0)
+    cut = open_stream(config(tokens, lengths=[{"from_step": 0, "length": 8}], **fields), seed=6).batch(0)
+    assert ((whole.documents[:, 1:-1] < 0) & (whole.documents[:, 2:] == 0)).any()
+    assert np.array_equal(cut.documents, whole.documents.reshape(-1, 8))
+    for documents, positions in zip(cut.documents, cut.positions, strict=True):
+        assert (np.diff(positions[documents == 0]) >= 1).all()
+
+
+def test_limits_of_epochs_are_exact(tokens: list[str]) -> None:
+    assert row_limit(1.15, 340) == 391
+    assert all(row_limit(hundredths / 100, 300) == 3 * hundredths for hundredths in range(1, 400))
+    stream = open_stream(config(tokens, corpora=[{"tokens": tokens[0], "max_epochs": 1.15}]), seed=6)
+    assert stream.samples.end == 115 * stream.sources[0].num_rows // 100
+    with pytest.raises(InputError, match=r"max_epochs = 0.001 of [0-9]+ rows is less than a row"):
+        open_stream(config(tokens, corpora=[{"tokens": tokens[0], "max_epochs": 0.001}]), seed=6)
 
 
 def test_prefixes_stand_before_a_share_of_documents_until_the_cool_down(tokens: list[str]) -> None:
@@ -564,3 +789,31 @@ def test_a_controller_s_changes_are_in_checkpoints(tokens: list[str], tmp_path: 
     stream = open_recorded(read_run(tmp_path / "whole"), history=read_history(tmp_path / "whole"))
     assert {int(source) for step in range(2, 6) for source in stream.batch(step).sources} == {2}
     assert 2 not in {int(source) for step in range(6, 9) for source in stream.batch(step).sources}
+
+
+def test_a_run_longer_than_its_corpora_is_told_before_its_first_step(tokens: list[str], tmp_path: Path) -> None:
+    corpora = f'{{ tokens = "{tokens[0]}", max_epochs = 1 }}'
+    run = parse_run(RUN.replace("CORPORA", corpora).replace("steps = 9", "steps = 90"))
+    last = open_stream(run.data, 3).num_steps
+    with pytest.raises(InputError, match=f"used up after {last} steps of 90: .* or set steps = {last} in"):
+        train(run, open_stream(run.data, 3), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match=f"used up after {last} steps of 90"):
+        check_coverage(open_stream(run.data, 3), 90)
+    growing = open_stream(config(tokens, global_batch=[{"from_step": 0, "rows": 8}, {"from_step": 50, "rows": 12}]), 3)
+    with pytest.raises(InputError, match="global_batch is 12 from step 50 on, which 8 processes"):
+        growing.require(90, 8)
+
+
+def test_a_run_whose_controller_used_its_corpora_up_keeps_its_steps(tokens: list[str], tmp_path: Path) -> None:
+    corpora = f'{{ tokens = "{tokens[0]}" }}, {{ tokens = "{tokens[1]}", max_epochs = 1.5 }}'
+    run = parse_run(RUN.replace("CORPORA", corpora).replace("steps = 9", "steps = 90"))
+
+    def controller(record: Mapping[str, Any]) -> Sequence[float] | None:
+        return [0.0, 1.0] if record["step"] == 2 else None
+
+    with pytest.raises(InputError, match="used up after"):
+        train(run, open_stream(run.data, 3), tmp_path / "run", controller=controller)
+    steps = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert 2 < steps < 90
+    assert latest_checkpoint(tmp_path / "run" / "checkpoints").step == steps  # type: ignore[union-attr]

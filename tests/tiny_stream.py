@@ -28,6 +28,9 @@ class TinyStream:
             raise RuntimeError("the stream broke")
         return self._make(step, "train").rows(slice(rank, None, world))
 
+    def require(self, steps: int, world: int = 1) -> None:
+        """There is no end."""
+
     def state(self) -> dict[str, Any]:
         return {"seed": self.seed, "rows": self.global_batch}
 

@@ -119,6 +119,10 @@ class BatchSource(Protocol):
         """Return the rank's share of the batch of a step, counted from 0."""
         ...
 
+    def require(self, steps: int, world: int = 1) -> None:
+        """Raise `InputError` if so many steps cannot be served to so many ranks."""
+        ...
+
     def state(self) -> dict[str, Any]:
         """Return the few integers and digests that fix every batch; plain JSON, the same at every step."""
         ...

@@ -3,9 +3,10 @@
 For every window: the pieces of each served document tile its line without gap or overlap. For the first, middle and
 last epoch of the run: its order of windows, and of rows within each, is a permutation. For the samples, in blocks all
 over the run: each source goes on where it stopped, and what ranks take is the batch. Together each position is served
-once for each planned serving of its document.
+once for each planned serving of its document. With `damaged = "replace"` that is said of windows that are not damaged.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,8 +14,11 @@ import numpy as np
 
 from headrace.pipeline.errors import IntegrityError
 from headrace.trainer.stream import Stream
+from headrace.trainer.streaming.mending import DamagedWindowError, Quarantined
 from headrace.trainer.streaming.samples import BLOCK
 from headrace.trainer.streaming.windows import Layout
+
+_log = logging.getLogger(__name__)
 
 WORLDS = (1, 2, 3, 4, 8)
 _BLOCKS = 64
@@ -32,6 +36,7 @@ class Coverage:
         split: servings in more than one piece.
         epochs: how often the run has been through the corpus.
         share: positions served in the run, of all; `weight` what the first weights ask for.
+        replaced: windows that are damaged, in whose place others are served.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Coverage:
     epochs: float
     share: float
     weight: float
+    replaced: int
 
 
 def check_coverage(stream: Stream, steps: int) -> list[Coverage]:
@@ -54,9 +60,9 @@ def check_coverage(stream: Stream, steps: int) -> list[Coverage]:
         IntegrityError: something is served more or less often than planned.
         InputError: the corpora are used up before.
     """
-    for corpus, table in zip(stream.corpora, stream.tables, strict=True):
-        for window in range(len(table)):
-            _check_layout(corpus.name, table.layout(window))
+    stream.require(steps)
+    for number in range(len(stream.corpora)):
+        _check_layouts(stream, number)
     samples = stream.plan.first_sample(steps)
     served = stream.samples.order.rows_before(samples)
     for number, rows in enumerate(served):
@@ -65,6 +71,19 @@ def check_coverage(stream: Stream, steps: int) -> list[Coverage]:
     for step in {0, steps // 2, steps - 1}:
         _check_ranks(stream, step)
     return list(_summary(stream, served))
+
+
+def _check_layouts(stream: Stream, number: int) -> None:
+    """Check each window of a corpus; one that is damaged is replaced from the first step on, where the run asks so."""
+    name, table = stream.corpora[number].name, stream.tables[number]
+    for window in range(len(table)):
+        try:
+            _check_layout(name, table.layout(window))
+        except DamagedWindowError as error:
+            if not stream.replaces:
+                raise
+            _log.warning("%s; other documents are served in place of window %d of %s", error, window, name)
+            stream.mend([Quarantined(0, number, window, str(error))])
 
 
 def _check_layout(name: str, layout: Layout) -> None:
@@ -133,4 +152,5 @@ def _summary(stream: Stream, served: tuple[int, ...]) -> Iterator[Coverage]:
             epochs=served[number] / totals["num_rows"],
             share=positions[number] / sum(positions),
             weight=weights[number] / sum(weights),
+            replaced=sum(entry.corpus == number for entry in stream.quarantined),
         )

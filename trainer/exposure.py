@@ -64,14 +64,16 @@ def _documents(corpus: Corpus, what: What, value: str) -> Iterator[tuple[str, st
 
 
 def _exposed(stream: Stream, number: int, urls: Mapping[str, str | None], steps: int) -> Iterator[Exposed]:
-    table, end = stream.tables[number], stream.plan.first_sample(steps)
-    for window, documents in table.find(urls).items():
-        packed = table.layout(window).packed
-        for serving, doc_id in documents:
-            for piece in np.flatnonzero(packed.document == serving).tolist():
-                row = int(np.searchsorted(packed.first, piece, side="right")) - 1
-                for sample in stream.samples_of(number, window, row, end):
-                    step = stream.plan.step_of(sample)
-                    place = sample - stream.plan.first_sample(step)
-                    begin, length = int(packed.start[piece]), int(packed.length[piece])
-                    yield Exposed(step, place, number, doc_id, urls[doc_id], begin, length)
+    plan = stream.plan
+    for begin, stop, era in stream.eras(steps):
+        table, first, end = era.tables[number], plan.first_sample(begin), plan.first_sample(stop)
+        for window, documents in table.find(urls, era.windows_served(number, first, end)).items():
+            packed = table.layout(window).packed
+            for serving, doc_id in documents:
+                for piece in np.flatnonzero(packed.document == serving).tolist():
+                    row = int(np.searchsorted(packed.first, piece, side="right")) - 1
+                    for sample in era.samples_of(number, window, row, first, end):
+                        step = plan.step_of(sample)
+                        start, length = int(packed.start[piece]), int(packed.length[piece])
+                        place = sample - plan.first_sample(step)
+                        yield Exposed(step, place, number, doc_id, urls[doc_id], start, length)

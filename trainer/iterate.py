@@ -39,13 +39,18 @@ class Batches:
     def stream(self) -> Stream:
         """The stream, opened in this process when it is first asked for."""
         if self._opened is None or self._opened[0] != os.getpid():
+            self._quarantined = self._known()
             self._opened = os.getpid(), open_stream(self._config, self._seed, self._log)
             self._opened[1].mend(self._quarantined)
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the open stream behind: another process opens its own."""
-        return self.__dict__ | {"_opened": None}
+        return self.__dict__ | {"_opened": None, "_quarantined": self._known()}
+
+    def _known(self) -> tuple[Quarantined, ...]:
+        """Return the replaced windows that this process, or the one that it was forked from, knows of."""
+        return self._quarantined if self._opened is None else tuple(self._opened[1].quarantined)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield batches until the corpora are used up; for most plans there is no end."""
@@ -53,8 +58,8 @@ class Batches:
 
     def _iterate(self, step: int, stride: int) -> Iterator[Any]:
         """Yield every `stride`-th batch from a step on."""
-        plan, end = self.stream.plan, self.stream.num_steps
-        while end is None or step < end:
+        plan = self.stream.plan
+        while (end := self.stream.num_steps) is None or step < end:  # the mixture may be changed on the way
             batch = self.stream.batch(step, self.rank, self.world)
             step += stride
             self._seen = plan.first_sample(step)
@@ -89,10 +94,9 @@ class Batches:
         """Go to the position of a state; the next iterator begins there, on any number of ranks and workers.
 
         Raises:
-            RecipeError: the state is of another plan, and what differs is told; or of another log.
+            RecipeError: the state is of another plan, and what differs is told; of another log, or of other replaced
+                windows.
         """
-        self._seen = self.stream.restore(dict(state), log or self._log)
-        self._log = self.stream.log
-        self._quarantined = (*self._quarantined, *map(Quarantined._make, quarantined))
-        self.stream.mend(self._quarantined)
+        self._seen = self.stream.restore(dict(state), log, list(map(Quarantined._make, quarantined)))
+        self._log, self._quarantined = self.stream.log, tuple(self.stream.quarantined)
         return self

@@ -16,7 +16,7 @@ REMEDY = "where the store was moved, name it (--store DIR), or the manifests of 
 def open_recorded(
     record: RunRecord, stores: Sequence[Path] = (), tokens: Sequence[Path] = (), history: History = NO_HISTORY
 ) -> Stream:
-    """Open the stream of a run again.
+    """Open the stream of a run again; what is damaged now, and was not replaced then, is an error.
 
     Args:
         record: the run.
@@ -36,7 +36,7 @@ def open_recorded(
         if not is_remote(place) and not Path(place).exists():
             raise InputError(f"{place}: the tokens of the run are not there any more; {REMEDY}")
     corpora = [item.model_copy(update={"tokens": place}) for item, place in zip(run.data.corpora, places, strict=True)]
-    stream = open_stream(run.data.model_copy(update={"corpora": corpora}), run.run.seed)
+    stream = open_stream(run.data.model_copy(update={"corpora": corpora, "damaged": "stop"}), run.run.seed)
     if stream.state() != record.stream:
         raise IntegrityError(f"{', '.join(places)}: these corpora are not those of run {run.run.name!r}; {REMEDY}")
     stream.replay(history.schedule)

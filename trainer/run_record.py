@@ -16,6 +16,7 @@ from headrace.trainer.batch import BatchSource, Reweighted
 from headrace.trainer.checkpoint import latest_checkpoint
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.streaming.mending import Quarantined
+from headrace.trainer.streaming.plan import ARITHMETIC
 
 FILE = "run.json"
 
@@ -78,11 +79,22 @@ class History(NamedTuple):
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "History":
-        """Read it from the state of a checkpoint."""
-        return cls(
+        """Read it from the state of a checkpoint.
+
+        Raises:
+            RecipeError: something befell it, and a version wrote this whose arithmetic of such changes was another.
+        """
+        found = cls(
             tuple(Reweighted(step, tuple(weights)) for step, weights in state.get("schedule", [])),
             tuple(Quarantined(*entry) for entry in state.get("quarantined", [])),
         )
+        if found != NO_HISTORY and state.get("arithmetic") != ARITHMETIC:
+            raise RecipeError(
+                f"the checkpoint of step {state['step']} has changes of weights or replaced windows, and its key "
+                f"'arithmetic' says {state.get('arithmetic', 1)} where this version has {ARITHMETIC}: the run's "
+                "batches cannot be made again; use the version that wrote it, or begin the run anew"
+            )
+        return found
 
 
 NO_HISTORY = History()

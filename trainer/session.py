@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace.pipeline.errors import StoreError
+from headrace.pipeline.errors import InputError, StoreError
 from headrace.trainer.batch import BatchSource
 from headrace.trainer.checkpoint import (
     Checkpoint,
@@ -32,6 +32,7 @@ from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import History, RunRecord, require_same_run
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
 from headrace.trainer.streaming.mending import Quarantined
+from headrace.trainer.streaming.plan import ARITHMETIC
 
 _log = logging.getLogger(__name__)
 
@@ -79,6 +80,14 @@ class Session:
     def agree(self, stop: bool) -> bool:
         """Return whether any rank was told to stop, the same on all of them."""
         return self.world.sum([float(stop)])[0] > 0
+
+    def require_step(self) -> None:
+        """Raise `InputError` if the source has no batch for the next step, after a checkpoint was written."""
+        try:
+            self.source.require(self.learner.step + 1, self.world.size)
+        except InputError:
+            self.save()
+            raise
 
     def advance(self) -> dict[str, Any]:
         """Take a step, and evaluate where it is time to; return the step's record."""
@@ -184,6 +193,7 @@ class Session:
             "plan": self.plan,
             "intent": self.record.intent,
             "stream": self.record.stream,
+            "arithmetic": ARITHMETIC,
             "schedule": [[entry.step, list(entry.weights)] for entry in self.source.log],
             "quarantined": [list(entry) for entry in self.source.quarantined],
             "model": self.learner.model.config.model_dump(mode="json"),
@@ -214,10 +224,15 @@ class Session:
                 _log.warning("%s was written in another environment: bits may differ from here on", checkpoint.path)
 
 
-def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bool) -> Session:
+def begin(
+    run: RunFile, source: BatchSource, world: World, out: Path, resume: bool, controlled: bool = False
+) -> Session:
     """Make the session of a new run, or the one that goes on from the newest whole checkpoint.
 
+    Where the mixture is not `controlled`, the source must have batches for all steps.
+
     Raises:
+        InputError: it has not.
         StoreError: there is a run already, or the folder cannot be written.
         RecipeError: the run there is of another plan.
     """
@@ -233,6 +248,7 @@ def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bo
     seed_generators(derive_seed(run.run.seed, "rank", world.rank, "step", checkpoint.step if checkpoint else 0))
     if checkpoint is not None:
         session.restore(checkpoint)
+    source.require(session.learner.step if controlled else run.run.steps, world.size)
     world.wait()
     if world.is_first:
         record.write(out)

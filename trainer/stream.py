@@ -6,9 +6,11 @@ stream is the plan's digest, how many samples were seen, and the digest of its s
 controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 """
 
+import itertools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -19,11 +21,10 @@ from headrace.pipeline.split import HELDOUT_UNIT
 from headrace.trainer.batch import Batch, Reweighted
 from headrace.trainer.stream_config import DataConfig
 from headrace.trainer.streaming.beside import Beside
-from headrace.trainer.streaming.cache import WindowCache
 from headrace.trainer.streaming.corpus import Corpus, Opener, Serving
-from headrace.trainer.streaming.fair import Change, FairOrder
-from headrace.trainer.streaming.mending import MendingTable, Quarantined
-from headrace.trainer.streaming.plan import PlannedCorpus, StreamPlan, differing
+from headrace.trainer.streaming.era import Era
+from headrace.trainer.streaming.mending import DamagedWindowError, MendingTable, Quarantined
+from headrace.trainer.streaming.plan import ARITHMETIC, PlannedCorpus, StreamPlan, differing
 from headrace.trainer.streaming.rows import RowArrays, gather_slots, load_kernels
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
@@ -33,6 +34,14 @@ _logger = logging.getLogger(__name__)
 
 _SLAB_STEPS, _SLAB_POSITIONS = 4, 1 << 17
 """How many steps are written together, at most: few calls, and arrays that a processor's cache holds."""
+_ERAS = 2
+"""How many eras are kept open."""
+_NAMED = 12
+"""How many replaced windows a state names itself."""
+
+Place = tuple[int, int]
+"""A window: the corpus's number and its own."""
+_Made = TypeVar("_Made")
 
 
 class _Slab(NamedTuple):
@@ -42,6 +51,9 @@ class _Slab(NamedTuple):
     rank: int
     world: int
     batches: list[Batch]
+
+
+_NO_SLAB = _Slab(0, 0, 1, [])
 
 
 class Stream:
@@ -73,33 +85,68 @@ class Stream:
         self._columns = tuple(columns)
         self._width = 0 if plan.packing == "document" else plan.sequence_length
         self.tables = [self._table(corpus, "train") for corpus in corpora]
-        for corpus, table in zip(corpora, self.tables, strict=True):
-            table.replace = replace
+        for number, (corpus, table) in enumerate(zip(corpora, self.tables, strict=True)):
+            table.corpus = number
             if not len(table):
                 raise InputError(f"{corpus.name}: no document is left to train on (held out: {plan.heldout} in 10,000)")
         self._elsewhere = [number for number, corpus in enumerate(corpora) if corpus.reader is not None]
         self._reader = next((corpus.reader for corpus in corpora if corpus.reader is not None), None)
-        self._make_sources()
+        self.replaces = replace
+        self._quarantined: dict[Place, tuple[int, str]] = {}
+        self._eras: dict[frozenset[Place], Era] = {}
         self.replay(log)
-
-    def _make_sources(self) -> None:
-        """Make what remembers rows and windows, as the tables are now."""
-        self._cache = WindowCache(self.tables)
-        self.sources = [Source(number, table, self.plan.seed) for number, table in enumerate(self.tables)]
-        self._mended = self.quarantined
+        self._era(self._gone())
 
     def _table(self, corpus: Corpus, split: str) -> MendingTable:
         return corpus.table(split, beside=self._columns, bare=not self._width)
 
-    def _arrange(self) -> Samples:
-        planned = [(step, weights) for step, weights in self.plan.weights]
-        changes = dict(planned) | {entry.step: entry.weights for entry in self.log}
-        arranged = [Change(self.plan.first_sample(step), changes[step]) for step in sorted(changes)]
-        limits = [
-            None if corpus.max_epochs is None else int(corpus.max_epochs * source.num_rows)
-            for corpus, source in zip(self.plan.corpora, self.sources, strict=True)
-        ]
-        return Samples(FairOrder(self.sources, arranged, limits), self.sources)
+    def _era(self, gone: frozenset[Place]) -> Era:
+        """Return what batches are made from where these windows are replaced."""
+        era = self._eras.pop(gone, None)
+        if era is None:
+            tables = [
+                table.without([window for corpus, window in gone if corpus == number])
+                for number, table in enumerate(self.tables)
+            ]
+            era = Era(self.plan, tables, self.log)
+        self._eras[gone] = era
+        if len(self._eras) > _ERAS:
+            del self._eras[next(iter(self._eras))]
+        return era
+
+    def _gone(self, step: int | None = None) -> frozenset[Place]:
+        """Return the windows that are replaced at a step; without one, all that ever are."""
+        return frozenset(place for place, (since, _) in self._quarantined.items() if step is None or since <= step)
+
+    def eras(self, steps: int) -> Iterator[tuple[int, int, Era]]:
+        """Yield what the batches of the first steps are made from: from a step on, up to another."""
+        edges = sorted({0, steps, *(entry.step for entry in self.quarantined if entry.step < steps)})
+        for begin, end in itertools.pairwise(edges):
+            yield begin, end, self._era(self._gone(begin))
+
+    def _mending(self, step: int, make: Callable[[Era], _Made]) -> _Made:
+        """Return what is made for a step; where windows turn out to be damaged, it is made anew without them."""
+        while True:
+            try:
+                return make(self._era(self._gone(step)))
+            except DamagedWindowError as error:
+                if not self.replaces:
+                    raise
+                _logger.error(
+                    "%s; other documents are served in place of window %d of corpus %d from step %d on",
+                    *(error, error.window, error.corpus, step),
+                )
+                self.mend([Quarantined(step, error.corpus, error.window, str(error))])
+
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The corpora as lines of rows, with all windows replaced that were found to be damaged."""
+        return self._era(self._gone()).sources
+
+    @property
+    def samples(self) -> Samples:
+        """The order of all rows, with all windows replaced that were found to be damaged."""
+        return self._era(self._gone()).samples
 
     @property
     def sequence_length(self) -> int:
@@ -121,13 +168,34 @@ class Stream:
     @property
     def num_steps(self) -> int | None:
         """Steps whose batches are whole, or None where there is no end."""
-        end = self.samples.end
-        return None if end is None else self.plan.step_of(end)
+        gone = self._gone()
+        while True:
+            try:
+                end = self._era(gone).samples.end
+                return None if end is None else self.plan.step_of(end)
+            except DamagedWindowError as error:
+                if not self.replaces:
+                    raise
+                gone |= {(error.corpus, error.window)}  # it is noted when a batch needs it
+
+    def require(self, steps: int, world: int = 1) -> None:
+        """Raise `InputError` if so many steps cannot be served to so many ranks, as the mixture is now."""
+        for first, rows in self.plan.batches:
+            if first < steps and rows % world:
+                raise InputError(
+                    f"global_batch is {rows} from step {first} on, which {world} processes cannot share evenly"
+                )
+        last = self.num_steps
+        if last is not None and last < steps:
+            raise InputError(
+                f"the corpora are used up after {last} steps of {steps}: their max_epochs allow no more; raise them in "
+                f"[data], or set steps = {last} in [run]"
+            )
 
     def state(self) -> dict[str, Any]:
         """Return what fixes every batch: the plan, and the log of changes to its mixture."""
-        entries = [[entry.step, list(entry.weights)] for entry in self.log]
-        return {"plan": self.plan.identity, "schedule": {"digest": digest_json(entries), "length": len(entries)}}
+        changing = {"arithmetic": ARITHMETIC} if len(self.plan.weights) > 1 else {}
+        return {"plan": self.plan.identity, "schedule": _log_state(self.log), **changing}
 
     def contents(self) -> tuple[str, ...]:
         """Return the content ids of the corpora's tokens, in order."""
@@ -141,46 +209,47 @@ class Stream:
         Raises:
             RecipeError: the step is not after the last entry's, or the weights cannot be.
         """
-        entry = Reweighted(step, tuple(float(weight) for weight in weights))
-        if self.log and step <= self.log[-1].step:
-            raise RecipeError(f"the mixture was changed at step {self.log[-1].step}; a change at {step} is too late")
-        if step < 0 or len(entry.weights) != len(self.corpora) or min(entry.weights) < 0 or not any(entry.weights):
-            raise RecipeError(
-                f"weights {list(weights)} from step {step}: give {len(self.corpora)}, none negative, one above 0"
-            )
-        self._set_log((*self.log, entry))
+        self._set_log(self._extended(self.log, [Reweighted(step, tuple(weights))]))
 
     def replay(self, log: Sequence[Reweighted]) -> None:
         """Take this log for one's own; see `reweigh` for errors."""
-        self._set_log(())
-        for entry in log:
-            self.reweigh(*entry)
+        self._set_log(self._extended((), log))
+
+    def _extended(self, log: tuple[Reweighted, ...], more: Sequence[Reweighted]) -> tuple[Reweighted, ...]:
+        """Return a log with more entries at its end; see `reweigh` for errors."""
+        entries, last = [], log[-1].step if log else None
+        for step, given in more:
+            weights = tuple(float(weight) for weight in given)
+            if last is not None and step <= last:
+                raise RecipeError(f"the mixture was changed at step {last}; a change at {step} is too late")
+            can_be = all(0 <= weight < math.inf for weight in weights) and any(weights)
+            if step < 0 or len(weights) != len(self.corpora) or not can_be:
+                raise RecipeError(
+                    f"weights {list(weights)} from step {step}: give {len(self.corpora)}, all finite, none negative, "
+                    "one above 0"
+                )
+            entries.append(Reweighted(step, weights))
+            last = step
+        return (*log, *entries)
 
     @property
     def quarantined(self) -> list[Quarantined]:
         """The windows in whose place others are served since they were found to be damaged, by step."""
-        found = [
-            Quarantined(step, corpus, window, why)
-            for corpus, table in enumerate(self.tables)
-            for window, (step, why) in table.quarantined.items()
-        ]
-        return sorted(found)
+        return sorted(
+            Quarantined(step, corpus, window, why) for (corpus, window), (step, why) in self._quarantined.items()
+        )
 
     def mend(self, quarantined: Iterable[Quarantined]) -> None:
-        """Serve other windows in place of these too, as a run did that found them to be damaged.
-
-        What this stream found itself counts from here on as if it had always been known, as where a run resumes.
-        """
+        """Serve other windows in place of these too, each from its step on, as a run did that found them damaged."""
         for step, corpus, window, why in quarantined:
-            self.tables[corpus].quarantine(window, step, why)
-        if self.quarantined != self._mended:
-            self._make_sources()
-            self._set_log(self.log)
+            since, known = self._quarantined.get((corpus, window), (step, why))
+            self._quarantined[corpus, window] = min(step, since), known
+        self._slab = _NO_SLAB
 
     def _set_log(self, log: tuple[Reweighted, ...]) -> None:
-        self.log, self._expected = log, -1
-        self.samples = self._arrange()
-        self._slab = _Slab(0, 0, 1, [])
+        self.log, self._slab = log, _NO_SLAB
+        for era in self._eras.values():
+            era.arrange(log)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the rank's rows of the batch of a step.
@@ -192,32 +261,30 @@ class Stream:
         """
         slab = self._slab
         if not (slab.first <= step < slab.first + len(slab.batches) and slab.rank == rank and slab.world == world):
-            slab = self._slab = self._make_slab(*self._steps_with(step), rank, world)
+            slab = self._mending(step, lambda era: self._make_slab(era, *self._steps_from(step), rank, world))
+            self._slab = slab
         return slab.batches[step - slab.first]
 
-    def _steps_with(self, step: int) -> tuple[int, int]:
-        """Return the first of the steps that are made together with one, and the one after the last."""
+    def _steps_from(self, step: int) -> tuple[int, int]:
+        """Return a step, and the one after the last of those that are made together with it."""
         begin, end, rows = self.plan.span(step)
         until = self.plan.prefix_until
         if until is not None:
             begin, end = (begin, min(end, until)) if step < until else (max(begin, until), end)
         count = max(1, min(_SLAB_STEPS, _SLAB_POSITIONS // (rows * self.sequence_length)))
-        first = step - (step - begin) % count
         last = self.num_steps
-        stop = min(first + count, end if last is None or step >= last else min(end, last))
-        return first, stop
+        ends = [step - (step - begin) % count + count, end, *(() if last is None or step >= last else (last,))]
+        return step, min(ends + [entry.step for entry in self.quarantined if entry.step > step])
 
-    def _make_slab(self, first: int, stop: int, rank: int, world: int) -> _Slab:
+    def _make_slab(self, era: Era, first: int, stop: int, rank: int, world: int) -> _Slab:
         """Make the batches of some steps, which have equally many rows: views of rows that are written together."""
-        for table in self.tables:
-            table.step = first
         begin, count = self._share(first, rank, world)
         if world == 1:
-            located = self._find(begin, count * (stop - first))
+            located = self._find(era, begin, count * (stop - first))
         else:
-            located = joined([self._find(*self._share(step, rank, world)) for step in range(first, stop)])
-        arrays, beside = self._assemble(located, self.plan.without_prefix(first))
-        self._read_ahead(begin)
+            located = joined([self._find(era, *self._share(step, rank, world)) for step in range(first, stop)])
+        arrays, beside = self._assemble(era, located, self.plan.without_prefix(first))
+        self._read_ahead(era, begin)
         batches = []
         for number, step in enumerate(range(first, stop)):
             rows = slice(number * count, (number + 1) * count)
@@ -233,27 +300,27 @@ class Stream:
             raise InputError(f"there is no process {rank} of {world}; they count from 0")
         return self.plan.first_sample(step) + rank * (rows // world), rows // world
 
-    def _find(self, first: int, count: int) -> Located:
+    def _find(self, era: Era, first: int, count: int) -> Located:
         """Locate samples."""
         number = first // BLOCK
-        if number == 0 and self._expected < 0:
-            self._fetch_ahead((k, next(self.sources[k].windows_from(0))[0]) for k in self._elsewhere)
+        if number == 0 and era.expected < 0:
+            self._fetch_ahead(era, ((k, next(era.sources[k].windows_from(0))[0]) for k in self._elsewhere))
             if self._elsewhere and self._width:
                 load_kernels(self.plan.packing, self.corpora[0].vocabulary.token_bytes)
-        return self.samples.find(first, count)
+        return era.samples.find(first, count)
 
-    def _read_ahead(self, first: int) -> None:
+    def _read_ahead(self, era: Era, first: int) -> None:
         """Have what a sample's block and the next one need read, once; the rows that are waited for come first."""
         number = first // BLOCK
-        if number != self._expected:
-            self._expected = number
-            self._fetch_ahead(self.samples.upcoming(number, self._elsewhere))
-            self._cache.expect([*self.samples.windows(number), *self.samples.windows(number + 1)])
+        if number != era.expected:
+            era.expected = number
+            self._fetch_ahead(era, era.samples.upcoming(number, self._elsewhere))
+            era.cache.expect([*era.samples.windows(number), *era.samples.windows(number + 1)])
 
-    def _fetch_ahead(self, windows: Iterable[tuple[int, int]]) -> None:
+    def _fetch_ahead(self, era: Era, windows: Iterable[tuple[int, int]]) -> None:
         """Fetch what lies elsewhere of some windows, in this order, until so much is coming as may."""
         if self._reader is not None:
-            self._reader.expect(one for source, window in windows for one in self.tables[source].ranges(window))
+            self._reader.expect(one for source, window in windows for one in era.tables[source].ranges(window))
 
     def _batch(self, step: int, arrays: RowArrays, sources: Any, beside: Beside) -> Batch:
         length = self.plan.length(step)
@@ -264,14 +331,14 @@ class Stream:
         tokens, targets, positions, documents = arrays
         return Batch(step, tokens, targets, positions, documents, self._token_bytes, sources, beside.values)
 
-    def _assemble(self, located: Located, bare: bool) -> tuple[RowArrays, Beside]:
+    def _assemble(self, era: Era, located: Located, bare: bool) -> tuple[RowArrays, Beside]:
         arrays = RowArrays.empty(len(located.rows), self._width)
         beside = Beside.empty(self._columns, len(located.rows))
         places, ends, rows = gather_slots(located.slots, located.rows, len(located.windows))
         begin = 0
         for slot, end in enumerate(ends.tolist()):
             if end > begin:
-                window = self._cache.get(located.windows[slot])
+                window = era.cache.get(located.windows[slot])
                 self._write(window, rows[begin:end], places[begin:end], arrays, beside, bare=bare)
             begin = end
         return arrays, beside
@@ -287,20 +354,15 @@ class Stream:
     def _apart(self) -> bool:
         return self.plan.masks == "documents"
 
-    def samples_of(self, corpus: int, window: int, row: int, end: int) -> Iterator[int]:
-        """Yield the samples below `end` that a row of a corpus's window is, one in each epoch."""
-        source, order = self.sources[corpus], self.samples.order
-        for epoch in range(-(-order.rows_before(end)[corpus] // source.num_rows)):
-            sample = order.sample_of(corpus, source.row_of(epoch, window, row))
-            if sample is not None and sample < end:
-                yield sample
-
     def pieces(self, step: int) -> list[tuple[int, list[Piece]]]:
         """Return for each row of a step's batch, before it is cut, which corpus it is from and what it holds."""
-        located = self._find(*self._share(step, 0, 1))
+        return self._mending(step, lambda era: self._pieces(era, step))
+
+    def _pieces(self, era: Era, step: int) -> list[tuple[int, list[Piece]]]:
+        located = self._find(era, *self._share(step, 0, 1))
         found = []
         for source, slot, row in zip(located.sources, located.slots, located.rows, strict=True):
-            window = self._cache.get(located.windows[slot])
+            window = era.cache.get(located.windows[slot])
             found.append((int(source), window.pieces(int(row))))
         return found
 
@@ -326,32 +388,92 @@ class Stream:
         try:
             return table.read(number)
         except IntegrityError as error:
-            if not self.tables[0].replace:
+            if not self.replaces:
                 raise
             _logger.error("%s; its held-out documents are not measured", error)
             return None
 
     def state_dict(self, samples_seen: int) -> dict[str, Any]:
         """Return the state of a stream that has served so many samples, below 1 KB; `restore` reads it."""
-        return self.state() | {"samples_seen": samples_seen, "summary": self.plan.summary()}
+        replaced = _before(self.quarantined, self.plan.step_of(samples_seen))
+        named = {"quarantined": _damage_state(replaced)} if replaced else {}
+        return self.state() | {"samples_seen": samples_seen, "summary": self.plan.summary(), **named}
 
-    def restore(self, state: dict[str, Any], log: Sequence[Reweighted] = ()) -> int:
-        """Return how many samples were seen in a state of this plan; the log replaces this stream's.
+    def restore(
+        self, state: dict[str, Any], log: Sequence[Reweighted] = (), quarantined: Sequence[Quarantined] = ()
+    ) -> int:
+        """Return how many samples were seen in a state of this plan; log and replaced windows become this stream's.
+
+        Without a log this stream's own counts, as far as the state knows it. Without replaced windows, those that the
+        state names, or this stream's own.
 
         Raises:
-            RecipeError: the state is of another plan (what differs is told), or of another log.
+            RecipeError: the state is of another plan (what differs is told), of another log, or of other replaced
+                windows; or its position is none.
         """
         if state["plan"] != self.plan.identity:
             told = differing(self.plan.summary(), state["summary"])
             raise RecipeError(f"the state is of another plan: {told}")
-        replayed = Stream(self.plan, self.corpora, log) if log else self
-        if replayed.state()["schedule"] != state["schedule"]:
+        seen = state["samples_seen"]
+        if not self.plan.is_before_a_step(seen):
             raise RecipeError(
-                f"the state has a schedule log of {state['schedule']['length']} entries, and the one given of "
-                f"{len(replayed.log)} is not it; give the log that was written with the state"
+                f"the state's samples_seen is {seen!r}, which is no number of samples before a step of its plan; give "
+                "a state as it was saved"
             )
-        self._set_log(replayed.log)
-        return int(state["samples_seen"])
+        known = tuple(log) or self.log[: state["schedule"]["length"]]
+        _require_log(known, state["schedule"])
+        replaced = self._replaced_in(state, quarantined)
+        self.replay(known)
+        self._quarantined = {}
+        self.mend(replaced)
+        return int(seen)
+
+    def _replaced_in(self, state: dict[str, Any], given: Sequence[Quarantined]) -> Sequence[Quarantined]:
+        """Return the replaced windows of a state; see `restore`."""
+        told, step = state.get("quarantined", {"length": 0}), self.plan.step_of(state["samples_seen"])
+        why = "as a state says"
+        named = [Quarantined(since, corpus, window, why) for since, corpus, window in told.get("windows", [])]
+        for known in [given] if given else [named, self.quarantined]:
+            before = _before(known, step)
+            if len(before) == told["length"] and (not before or _damage_state(before)["digest"] == told["digest"]):
+                return known
+        raise RecipeError(
+            f"the state has {told['length']} replaced windows, and the {len(_before(given, step))} given before step "
+            f"{step} are not those; give the list that was written with the state"
+        )
+
+
+def _log_state(log: Sequence[Reweighted]) -> dict[str, Any]:
+    """Return what names a schedule log in a state."""
+    entries = [[entry.step, list(entry.weights)] for entry in log]
+    named = {"digest": digest_json(entries), "length": len(entries)}
+    return named | ({"arithmetic": ARITHMETIC} if entries else {})
+
+
+def _require_log(log: Sequence[Reweighted], state: Mapping[str, Any]) -> None:
+    """Raise `RecipeError` if a state was saved with another log, or with shares counted in another way."""
+    if state["length"] and state.get("arithmetic") != ARITHMETIC:
+        raise RecipeError(
+            f"the state has a schedule log of {state['length']} entries from a version that counted shares anew at "
+            "each change of weights, so its batches cannot be made again; begin the run anew"
+        )
+    if _log_state(log) != state:
+        raise RecipeError(
+            f"the state has a schedule log of {state['length']} entries, and the one given of {len(log)} is not it; "
+            "give the log that was written with the state"
+        )
+
+
+def _before(quarantined: Sequence[Quarantined], step: int) -> list[Quarantined]:
+    """Return the windows that are replaced in steps before one."""
+    return sorted(entry for entry in quarantined if entry.step < step)
+
+
+def _damage_state(quarantined: Sequence[Quarantined]) -> dict[str, Any]:
+    """Return what names replaced windows in a state, and themselves where they are few."""
+    windows = [list(entry[:3]) for entry in quarantined]
+    named = {"digest": digest_json(windows), "length": len(windows)}
+    return named | ({"windows": windows} if len(windows) <= _NAMED else {})
 
 
 def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -> Stream:
@@ -390,6 +512,7 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
         batches=tuple((item.from_step, item.rows) for item in config.global_batch),
         weights=tuple(sorted(weights.items())),
         lengths=tuple((item.from_step, item.length) for item in config.lengths),
+        repetition=config.repetition,
         prefix=plain,
         prefix_until=None if prefix is None else prefix.until_step,
         heldout=heldout,

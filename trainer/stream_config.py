@@ -1,5 +1,6 @@
 """What a run file says about its data: corpora, mixture, packing, and how all that changes with the step."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.packing import Packing
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.remote.chunks import ChunkCache
@@ -190,13 +192,28 @@ class DataConfig(DataSection):
             raise ValueError("one corpus at least needs a weight above 0")
 
     def weights(self, num_tokens: Sequence[int]) -> tuple[float, ...]:
-        """Return the weights of the first step, given the tokens of an epoch of each corpus."""
+        """Return the weights of the first step, given the tokens of an epoch of each corpus.
+
+        Raises:
+            RecipeError: temperature or epochs lead to weights that are no finite numbers.
+        """
         if self.temperature is not None:
-            return tuple(float(f"{size ** (1 / self.temperature):.12g}") for size in num_tokens)
-        return tuple(
+            try:
+                return tuple(float(f"{size ** (1 / self.temperature):.12g}") for size in num_tokens)
+            except OverflowError:
+                raise RecipeError(
+                    f"[data] temperature = {self.temperature}: {max(num_tokens)} tokens to the power 1 / temperature "
+                    "are above what a weight can be; raise it"
+                ) from None
+        weights = tuple(
             corpus.epochs * size if corpus.epochs is not None else 1.0 if corpus.weight is None else corpus.weight
             for corpus, size in zip(self.corpora, num_tokens, strict=True)
         )
+        if math.inf in weights:
+            raise RecipeError(
+                "[data] epochs: times the tokens of an epoch they are above what a weight can be; lower them"
+            )
+        return weights
 
 
 def _require_ascending(name: str, steps: Sequence[int], starts: bool = False) -> None:

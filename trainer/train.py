@@ -86,6 +86,8 @@ def train(
             so a run that resumes, or is traced, has the same batches. It must not count on being asked again.
 
     Raises:
+        InputError: the source ends before the run does: told before the first step, or, where a controller changed the
+            mixture, after a checkpoint of the last step that could be taken.
         StoreError: `out` already holds a run and `resume` is False.
         RecipeError: the checkpoint was made by another plan than this run's.
         IntegrityError: there are checkpoints and none is whole.
@@ -96,10 +98,11 @@ def train(
             "packing = 'document' serves no tokens, and every objective reads tokens; choose another packing"
         )
     with join_world(run.run.device) as world, deterministic(world.device), catch_signals() as stop:
-        session = begin(run, source, world, out, resume)
+        session = begin(run, source, world, out, resume, controller is not None)
         out.mkdir(parents=True, exist_ok=True)
         with open_log(session) if world.is_first else nullcontext() as log:
             while not session.finished and not session.agree(stop.is_set()):
+                session.require_step()
                 record = session.advance()
                 if log is not None:
                     log.write(record)

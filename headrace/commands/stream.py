@@ -42,7 +42,11 @@ def stream_check(run: RunFilePath, steps: Steps = None) -> Result:
             for c in found
         ]
         console.print(table(columns, rows))
-        console.print("each document is served exactly as often as planned", style="green")
+        replaced = sum(corpus.replaced for corpus in found)
+        if replaced:
+            console.print(f"{replaced} damaged windows are replaced; what is in them is not served", style="yellow")
+        else:
+            console.print("each document is served exactly as often as planned", style="green")
 
     return Result({"plan": stream.plan.identity, "steps": steps, "corpora": as_data(found)}, show)
 

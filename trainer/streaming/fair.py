@@ -1,18 +1,23 @@
 """Which source serves which sample: weighted fair queueing over positions, as arithmetic.
 
 Row `j` of a source begins where `clock(j)` of its positions have been served. With a price for each position, inverse
-to the source's weight, that is the row's *time*: `(clock(j) - clock of the phase's first row) * price`. Samples are the
-rows of all sources in the order of their times, of equal ones by the number of the source (start-time fair queueing,
-Goyal et al. 1996). So at any moment each source has served its share of positions up to one row, whatever rows hold.
+to the source's weight, that is the row's *time*: `(clock(j) - clock of the phase's first row + credit) * price`.
+Samples are the rows of all sources in the order of their times, of equal ones by the number of the source (start-time
+fair queueing, Goyal et al. 1996). So at any moment each source has served its share of positions up to one row,
+whatever rows hold.
 
-Weights hold for a *phase*. One ends where the schedule gives other weights, or where a source has been served as often
-as it may be; then times begin at zero again. Where no source is left to serve, samples end. All numbers are integers,
-so the order is the same on every machine.
+Weights hold for a *phase*. One ends where other weights are given, and a source goes into the next with its *credit*:
+the positions that it has served beyond its share so far, or below 0 those that it lacks. So shares hold over all
+changes together, and weights that are given again change nothing. A phase also ends where a source has been served as
+often as it may be; then credits begin at 0. Where no source is left to serve, samples end. Times are integers, and a
+credit is a whole number of them over the price that they were counted with, so the order is the same on every machine.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,6 +27,8 @@ Int64s = NDArray[np.int64]
 
 PRICE = 1 << 24
 """Of a position of the source with the largest weight."""
+LIGHTEST = 1 << 36
+"""The largest weight over the least that a price can say; a lighter one counts as that."""
 _FAR = 1 << 62
 
 
@@ -54,12 +61,17 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Phase:
-    """Samples from `first` on: how many rows each source had served before, its clock then, and its price (0: none)."""
+    """Samples from `first` on: how many rows each source had served before, its clock then, and its price (0: none).
+
+    `credits` are in positions, and `begins` are the times of the first rows that follow from them.
+    """
 
     first: int
     rows: tuple[int, ...]
     clocks: tuple[int, ...]
     prices: tuple[int, ...]
+    credits: tuple[Fraction, ...]
+    begins: tuple[int, ...]
 
     @property
     def active(self) -> list[int]:
@@ -68,9 +80,9 @@ class Phase:
 
 
 def prices_of(weights: Sequence[float]) -> tuple[int, ...]:
-    """Return what a position of each source costs; 0 where the weight is 0."""
+    """Return what a position of each source costs, at most `PRICE * LIGHTEST`; 0 where the weight is 0."""
     largest = max(weights)
-    return tuple(max(1, round(PRICE * largest / weight)) if weight else 0 for weight in weights)
+    return tuple(max(1, round(PRICE * min(largest / weight, LIGHTEST))) if weight else 0 for weight in weights)
 
 
 class FairOrder:
@@ -80,71 +92,108 @@ class FairOrder:
         sources: their clocks.
         changes: weights, the first from sample 0 on, ascending.
         limits: how many rows each may serve in all, None for no end.
+        before: the order under other changes, whose phases count where they are the same.
     """
 
     def __init__(
-        self, sources: Sequence[Clock], changes: Sequence[Change], limits: Sequence[int | None] | None = None
+        self,
+        sources: Sequence[Clock],
+        changes: Sequence[Change],
+        limits: Sequence[int | None] | None = None,
+        before: "FairOrder | None" = None,
     ) -> None:
         self._sources, self._changes = tuple(sources), tuple(changes)
         self._limits = tuple(limits or [None] * len(sources))
+        self._changed_at = [change.sample for change in self._changes]
         none = (0,) * len(sources)
-        self._phases = [self._phase(0, none, none)]
+        known = before.phases_under(self._changes) if before is not None else []
+        self.phases = known or [self._phase(0, none, none)]
+        """Those that were asked for so far."""
+        self._firsts = [phase.first for phase in self.phases]
         self._all_known = False
+
+    def phases_under(self, changes: Sequence[Change]) -> list[Phase]:
+        """Return the phases known so far that stay what they are under other changes."""
+        same = 0
+        for ours, theirs in zip(self._changes, changes, strict=False):
+            if ours != theirs:
+                break
+            same += 1
+        if same == len(self._changes) == len(changes):
+            return list(self.phases)
+        differs = min(change.sample for some in (self._changes, changes) for change in some[same : same + 1])
+        return self.phases[: bisect_left(self._firsts, differs)]
 
     @property
     def end(self) -> int | None:
         """The number of samples, or None where there is no end."""
         self._number(_FAR)
-        last = self._phases[-1]
+        last = self.phases[-1]
         return None if last.active else last.first
 
     def _weights(self, sample: int) -> tuple[float, ...]:
-        return self._changes[bisect_right([change.sample for change in self._changes], sample) - 1].weights
+        return self._changes[bisect_right(self._changed_at, sample) - 1].weights
 
-    def _phase(self, first: int, rows: tuple[int, ...], clocks: tuple[int, ...]) -> Phase:
+    def _phase(self, first: int, rows: tuple[int, ...], clocks: tuple[int, ...], after: Phase | None = None) -> Phase:
+        """Return the phase that begins at a sample: with the credits of the one before, or without any.
+
+        A source that has no row left is out where credits begin anew; until then its next row counts as to come.
+        """
+        kept = (0,) * len(rows) if after is None else after.prices
         weights = tuple(
-            0.0 if limit is not None and served >= limit else weight
-            for weight, served, limit in zip(self._weights(first), rows, self._limits, strict=True)
+            0.0 if limit is not None and served >= limit and not price else weight
+            for weight, served, limit, price in zip(self._weights(first), rows, self._limits, kept, strict=True)
         )
         prices = prices_of(weights) if any(weights) else (0,) * len(weights)
-        return Phase(first, rows, clocks, prices)
+        credit = (Fraction(0),) * len(rows) if after is None else _credits(after, clocks)
+        begins = tuple(floor(own * price) for own, price in zip(credit, prices, strict=True))
+        return Phase(first, rows, clocks, prices, credit, begins)
 
     def _number(self, sample: int) -> int:
         """Return the number of a sample's phase; one after the end is in the last, which serves nothing."""
-        while not self._all_known and self._phases[-1].first <= sample:
-            after = self._next_phase(self._phases[-1])
+        while not self._all_known and self.phases[-1].first <= sample:
+            after = self._next_phase(self.phases[-1])
             if after is None:
                 self._all_known = True
             else:
-                self._phases.append(after)
-        return bisect_right([phase.first for phase in self._phases], sample) - 1
+                self.phases.append(after)
+                self._firsts.append(after.first)
+        return bisect_right(self._firsts, sample) - 1
 
     def _next_phase(self, phase: Phase) -> Phase | None:
         """Return the phase that ends this one, or None."""
         if not phase.active:
             return None
-        changes = [change.sample for change in self._changes if change.sample > phase.first]
+        later = bisect_right(self._changed_at, phase.first)
+        changes = self._changed_at[later : later + 1]
         ends = [self._limit_time(phase, number) for number in phase.active if self._limits[number] is not None]
         reached = self._count(phase, min(ends) - 1) if ends else None
-        if changes and (reached is None or changes[0] - phase.first < reached):
+        changed = bool(changes) and (reached is None or changes[0] - phase.first < reached)
+        if changed:
             rows = self._rows_at(phase, changes[0] - phase.first)
         elif reached is not None:
             rows = self._rows_at(phase, reached)
         else:
             return None
         first = phase.first + sum(rows) - sum(phase.rows)
-        return self._phase(first, rows, tuple(self._sources[k].clock(row) for k, row in enumerate(rows)))
+        clocks = tuple(self._sources[k].clock(row) for k, row in enumerate(rows))
+        return self._phase(first, rows, clocks, phase if changed else None)
+
+    def _time_of(self, phase: Phase, number: int, row: int) -> int:
+        """Return when a source's row is served; both are of the phase."""
+        served = self._sources[number].clock(row) - phase.clocks[number]
+        return phase.begins[number] + served * phase.prices[number]
 
     def _limit_time(self, phase: Phase, number: int) -> int:
         limit = self._limits[number]
         assert limit is not None
-        return (self._sources[number].clock(limit) - phase.clocks[number]) * phase.prices[number]
+        return self._time_of(phase, number, limit)
 
     def _rank(self, phase: Phase, number: int, time: int) -> int:
         """Return how many rows a source has served when all rows of a time and before are."""
-        if time < 0 or not phase.prices[number]:
+        if time < phase.begins[number] or not phase.prices[number]:
             return phase.rows[number]
-        return self._sources[number].rank(phase.clocks[number] + time // phase.prices[number])
+        return self._sources[number].rank(_position(phase, number, time))
 
     def _count(self, phase: Phase, time: int) -> int:
         return sum(self._rank(phase, number, time) - phase.rows[number] for number in phase.active)
@@ -152,17 +201,18 @@ class FairOrder:
     def _bounds(self, phase: Phase, time: int) -> tuple[int, int]:
         low = high = 0
         for number in phase.active:
-            position = phase.clocks[number] + time // phase.prices[number]
-            some = self._sources[number].rank_bounds(position)
-            low, high = low + max(0, some[0] - phase.rows[number]), high + some[1] - phase.rows[number]
+            if time >= phase.begins[number]:
+                some = self._sources[number].rank_bounds(_position(phase, number, time))
+                low, high = low + max(0, some[0] - phase.rows[number]), high + some[1] - phase.rows[number]
         return low, high
 
     def _time(self, phase: Phase, sample: int) -> int:
         """Return the time of a phase's sample, both counted from the phase's beginning."""
-        beyond = PRICE
-        while self._bounds(phase, beyond)[0] <= sample:
-            beyond *= 2
-        before = _first_true(lambda time: self._bounds(phase, time)[1] > sample, 0, beyond)
+        begin, more = min(phase.begins[number] for number in phase.active), PRICE
+        while self._bounds(phase, begin + more)[0] <= sample:
+            more *= 2
+        beyond = begin + more
+        before = _first_true(lambda time: self._bounds(phase, time)[1] > sample, begin, beyond)
         beyond = _first_true(lambda time: self._bounds(phase, time)[0] > sample, before, beyond)
         return _first_true(lambda time: self._count(phase, time) > sample, before, beyond)
 
@@ -181,35 +231,21 @@ class FairOrder:
 
     def rows_before(self, sample: int) -> tuple[int, ...]:
         """Return how many rows each source serves before a sample."""
-        phase = self._phases[self._number(sample)]
+        phase = self.phases[self._number(sample)]
         return self._rows_at(phase, sample - phase.first) if phase.active else phase.rows
 
     def sample_of(self, source: int, row: int) -> int | None:
         """Return which sample a row of a source is, or None where it is served by none."""
-        number = 0
-        while self._served_by(number, source) <= row:
-            number += 1
-            if self._number_of_phases(number) <= number:
-                return None
-        phase = self._phases[number]
+        while not self._all_known and self.phases[-1].rows[source] <= row:
+            self._number(self.phases[-1].first)
+        number = bisect_right(self.phases, row, key=lambda phase: phase.rows[source]) - 1
+        phase = self.phases[number]
         if not phase.prices[source]:
             return None
-        time = (self._sources[source].clock(row) - phase.clocks[source]) * phase.prices[source]
+        time = self._time_of(phase, source, row)
         before = self._count(phase, time - 1)
         ties = sum(self._rank(phase, k, time) - self._rank(phase, k, time - 1) for k in phase.active if k < source)
         return phase.first + before + ties
-
-    def _number_of_phases(self, number: int) -> int:
-        """Return how many phases are known, `number + 1` of them if there are so many."""
-        while len(self._phases) <= number and not self._all_known:
-            self._number(self._phases[-1].first)
-        return len(self._phases)
-
-    def _served_by(self, number: int, source: int) -> int:
-        """Return how many rows a source has served when a phase ends."""
-        if self._number_of_phases(number + 1) > number + 1:
-            return self._phases[number + 1].rows[source]
-        return _FAR if self._phases[number].prices[source] else self._phases[number].rows[source]
 
     def next_samples(self, sample: int, rows: tuple[int, ...], count: int) -> NDArray[np.int16]:
         """Return the sources of `count` samples from one on, fewer at the end.
@@ -222,21 +258,22 @@ class FairOrder:
         pieces = [np.zeros(0, np.int16)]
         while count:
             number = self._number(sample)
-            phase, later = self._phases[number], self._phases[number + 1 :]
+            phase, later = self.phases[number], self._firsts[number + 1 : number + 2]
             if not phase.active:
                 break
-            taken = min(count, later[0].first - sample) if later else count
+            taken = min(count, later[0] - sample) if later else count
             pieces.append(self._within(phase, rows, taken))
             served = np.bincount(pieces[-1], minlength=len(rows)).tolist()
             rows = tuple(row + more for row, more in zip(rows, served, strict=True))
-            sample, count = sample + taken, count - taken
+            sample, count = sample + len(pieces[-1]), count - len(pieces[-1])
         return np.concatenate(pieces)
 
     def _within(self, phase: Phase, rows: tuple[int, ...], count: int) -> NDArray[np.int16]:
+        """Return the sources of the next samples of a phase, one at least; fewer where the others are far away."""
         active = phase.active
         if len(active) == 1:
             return np.full(count, active[0], np.int16)
-        now = {k: (self._sources[k].clock(rows[k]) - phase.clocks[k]) * phase.prices[k] for k in active}
+        now = {k: self._time_of(phase, k, rows[k]) for k in active}
         begin = min(now.values())
         share = {k: 1 / phase.prices[k] for k in active}
         wanted = {k: int(count * share[k] / sum(share.values()) * 1.02) + 8 for k in active}
@@ -257,6 +294,25 @@ class FairOrder:
             return np.zeros(0, np.int64)
         starts = self._sources[number].starts(first, count)
         return starts[starts <= (_FAR - offset) // price] * price + offset
+
+
+def _position(phase: Phase, number: int, time: int) -> int:
+    """Return the position of a source that a time falls on."""
+    return phase.clocks[number] + (time - phase.begins[number]) // phase.prices[number]
+
+
+def _credits(phase: Phase, clocks: Sequence[int]) -> tuple[Fraction, ...]:
+    """Return how many positions each source is ahead of its share when a phase ends with these clocks.
+
+    What all have served in the phase takes the time `passed`, in which each was due `passed / price` positions.
+    """
+    prices = phase.prices
+    served = [now - then for now, then in zip(clocks, phase.clocks, strict=True)]
+    passed = int(sum(served) / sum(Fraction(1, prices[number]) for number in phase.active))
+    return tuple(
+        Fraction(begin + own * price - passed, price) if price else credit
+        for begin, own, price, credit in zip(phase.begins, served, prices, phase.credits, strict=True)
+    )
 
 
 def _first_true(found: Callable[[int], bool], low: int, high: int) -> int:

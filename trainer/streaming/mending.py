@@ -1,22 +1,25 @@
 """Windows that are damaged: an error, or, where a run asks for it, replaced by others of the same corpus.
 
-A window that cannot be read is *quarantined*. In its place stands the next window of the corpus, in order of storage,
-that is not: row `j` of the one is row `j` modulo its number of rows of the other. How many rows and positions it has in
-the arithmetic of the mixture stays what the index says, its positions spread evenly over its rows. So what follows does
-not depend on who found the damage, or how, but on which windows are quarantined; a run keeps the list.
+A window that cannot be read is *quarantined* from the step on that is being made. In its place stands the next window
+of the corpus, in order of storage, that is not: row `j` of the one is row `j` modulo its number of rows of the other.
+How many rows and positions it has in the arithmetic of the mixture stays what the index says, its positions spread
+evenly over its rows. So the batch of a step depends on which windows are quarantined from it or an earlier one on, not
+on who found the damage or how; a run keeps the list, and what it was trained on before stays what it was.
 """
 
+import copy
 import dataclasses
-import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from headrace.pipeline.errors import IntegrityError
 from headrace.pipeline.packing import Packed
-from headrace.trainer.streaming.windows import Int64s, Layout, TokenTable, Window
-
-log = logging.getLogger(__name__)
+from headrace.pipeline.remote.ranges import Range
+from headrace.trainer.streaming.windows import LAYOUTS, Int64s, Layout, TokenTable, Window
 
 
 class Quarantined(NamedTuple):
@@ -28,33 +31,27 @@ class Quarantined(NamedTuple):
     why: str
 
 
+class DamagedWindowError(IntegrityError):
+    """A window of a corpus, both by number, cannot be read."""
+
+    def __init__(self, message: str, corpus: int = -1, window: int = -1) -> None:
+        super().__init__(message)
+        self.corpus, self.window = corpus, window
+
+
 class MendingTable(TokenTable):
-    """The windows of a token artifact, with others in place of those that are quarantined.
+    """The windows of a token artifact, with others in place of those that are gone (`without`)."""
 
-    With `replace` windows that turn out to be damaged are quarantined; else that is an error.
-    """
+    corpus: int = 0
+    """Its number in the plan, for errors."""
+    gone: frozenset[int] = frozenset()
 
-    replace: bool = False
-    step: int = 0
-    """The step that batches are made of now."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.quarantined: dict[int, tuple[int, str]] = {}
-        """Since which step a window is replaced, and why."""
-
-    def quarantine(self, number: int, step: int, why: str) -> None:
-        """Replace a window from now on."""
-        if number not in self.quarantined:
-            self.quarantined[number] = step, why
-            self.layout.cache_clear()
-
-    def _found(self, number: int, error: IntegrityError) -> None:
-        if not self.replace:
-            raise error
-        if number not in self.quarantined:
-            log.error("%s; other documents are served in place of its window %d from now on", error, number)
-        self.quarantine(number, self.step, str(error))
+    def without(self, gone: Collection[int]) -> "MendingTable":
+        """Return a table in which others stand in the place of these windows."""
+        other = copy.copy(self)
+        other.gone = frozenset(gone)
+        other.layout = lru_cache(LAYOUTS)(other._read_layout)
+        return other
 
     def _stand_in(self, number: int) -> int:
         """Return the window that stands in the place of one; most stand in their own.
@@ -64,44 +61,56 @@ class MendingTable(TokenTable):
         """
         for step in range(len(self)):
             candidate = (number + step) % len(self)
-            if candidate not in self.quarantined:
+            if candidate not in self.gone:
                 return candidate
         raise IntegrityError(f"{self._folder}: all of its windows are damaged; restore it, or build the tokens again")
 
+    @contextmanager
+    def _named(self, number: int) -> Iterator[None]:
+        """Have errors name the window."""
+        try:
+            yield
+        except DamagedWindowError:
+            raise
+        except IntegrityError as error:
+            raise DamagedWindowError(str(error), self.corpus, number) from None
+
     def _read_layout(self, number: int) -> Layout:
-        while True:
-            there = self._stand_in(number)
-            try:
-                return self._lent(super()._read_layout(there), number, there)
-            except IntegrityError as error:
-                self._found(there, error)
+        there = self._stand_in(number)
+        with self._named(there):
+            return self._lent(super()._read_layout(there), number, there)
 
     def read(self, number: int) -> Window:
-        """Read a window, or the one in its place."""
-        while True:
-            there = self._stand_in(number)
-            try:
-                window = super().read(there)
-            except IntegrityError as error:
-                self._found(there, error)
-                continue
-            if there == number:
-                return window
-            layout = self._lent(window.layout, number, there)
-            lent = Window.of(layout, window.tokens, window.begins, window.masked, window.read_ids)
-            return dataclasses.replace(lent, beside=window.beside)
+        """Read a window, or the one in its place.
+
+        Raises:
+            DamagedWindowError: its bytes are not those that the manifest names, or are gone.
+        """
+        there = self._stand_in(number)
+        with self._named(there):
+            window = super().read(there)
+        if there == number:
+            return window
+        layout = self._lent(window.layout, number, there)
+        lent = Window.of(layout, window.tokens, window.begins, window.masked, window.read_ids)
+        return dataclasses.replace(lent, beside=window.beside)
 
     def fills(self, number: int) -> Int64s:
-        """Return the positions of each row of a window that are no padding."""
-        fills = super().fills(number)  # finds out whether it is damaged
-        if number not in self.quarantined:
-            return fills
+        """Return the positions of each row of a window that are no padding; spread evenly, where it is gone."""
+        if number not in self.gone:
+            return super().fills(number)
         rows, positions = (int(self._places[name][number]) for name in ("num_rows", "num_positions"))
         edges = np.arange(rows + 1, dtype=np.int64) * positions // rows
         return np.diff(edges)
 
+    def ranges(self, number: int) -> list[Range]:
+        """Return the ranges of files elsewhere that a window, or the one in its place, is read from."""
+        return super().ranges(self._stand_in(number))
+
     def _ids(self, number: int) -> Any:
-        return super()._ids(self._stand_in(number))
+        there = self._stand_in(number)
+        with self._named(there):
+            return super()._ids(there)
 
     def _reaches(self, number: int, orders: Any) -> bool:
         return super()._reaches(self._stand_in(number), orders)

@@ -8,8 +8,14 @@ from headrace.pipeline.hashing import canonical_json, digest_json
 from headrace.pipeline.packing import Packing
 from headrace.pipeline.prefixes import Prefix
 from headrace.pipeline.schema import Digest, Signed, Strict
+from headrace.pipeline.serving import Repetition
 
 _SHORT = 40
+_LAST = 1 << 62
+ARITHMETIC = 2
+"""Of what changes on the way: credits are carried over changes of weights (`streaming.fair`), and windows are replaced
+from a step on (`streaming.mending`). Named only where something changes; what names none was made by the first, which
+forgot credits, and replaced windows from the beginning."""
 
 
 class PlannedCorpus(Strict):
@@ -30,6 +36,7 @@ class StreamPlan(Signed):
         batches: (from step, rows of a global batch), ascending from step 0.
         weights: (from step, weight of each corpus), ascending from step 0.
         lengths: (from step, length that rows are cut to), ascending; before the first they are whole.
+        repetition: how often documents are served; the index knows only how many are.
         prefix: what stands before documents; the index knows only how long that is.
         prefix_until: step from which on prefixes are left out.
         heldout: in 10,000.
@@ -42,6 +49,7 @@ class StreamPlan(Signed):
     batches: tuple[tuple[int, int], ...]
     weights: tuple[tuple[int, tuple[float, ...]], ...]
     lengths: tuple[tuple[int, int], ...] = ()
+    repetition: Repetition | None = None
     prefix: Prefix | None = None
     prefix_until: int | None = None
     heldout: int
@@ -52,8 +60,11 @@ class StreamPlan(Signed):
         fields = self.model_dump(mode="json", exclude={"digest", "schema_version"})
         for corpus in fields["corpora"]:
             del corpus["path"], corpus["name"]
-        if self.prefix is None:
-            del fields["prefix"]  # so that plans without one are called what they were
+        for name in ("prefix", "repetition"):
+            if fields[name] is None:
+                del fields[name]  # so that plans without one are called what they were
+        if len(self.weights) > 1:
+            fields["arithmetic"] = ARITHMETIC
         return fields
 
     @property
@@ -92,12 +103,18 @@ class StreamPlan(Signed):
             before += rows * (end - begin)
         raise AssertionError("the last span has no end")
 
+    def is_before_a_step(self, samples: Any) -> bool:
+        """Return whether this is how many samples come before some step."""
+        if type(samples) is not int or not 0 <= samples < self.first_sample(_LAST):
+            return False
+        return self.first_sample(self.step_of(samples)) == samples
+
     def span(self, step: int) -> tuple[int, int, int]:
         """Return from which step on, and up to which, a global batch has as many rows as in a step, and how many."""
         return next(span for span in self._spans() if span[0] <= step < span[1])
 
     def _spans(self) -> Iterator[tuple[int, int, int]]:
-        ends = [begin for begin, _ in self.batches[1:]] + [1 << 62]
+        ends = [begin for begin, _ in self.batches[1:]] + [_LAST]
         for (begin, rows), end in zip(self.batches, ends, strict=True):
             yield begin, end, rows
 

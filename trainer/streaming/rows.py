@@ -125,14 +125,16 @@ def gather_slots(slots: Any, rows: Any, num_slots: int) -> Any:
 
 @kernel()
 def restart_pieces(positions: Any, documents: Any, start: Any) -> None:
-    """Number the pieces of rows anew, and their positions from 0 where `start`, after longer rows were cut."""
+    """Number the pieces of rows anew, and their positions from 0 where `start`, after longer rows were cut.
+
+    Padding, which may stand in the place of a prefix, ends no piece.
+    """
     for row in range(documents.shape[0]):
         number, before = np.int32(-1), np.int32(-1)
         base = np.int32(0)
         for place in range(documents.shape[1]):
             document = documents[row, place]
             if document < 0:
-                before = np.int32(-1)
                 continue
             if document != before:
                 number += np.int32(1)

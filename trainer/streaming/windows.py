@@ -3,7 +3,7 @@
 A window's rows are packed from the lengths of its documents alone, so its layout can be known without its tokens.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -30,7 +30,8 @@ from headrace.trainer.streaming.parts import LocalParts, Parts, RemoteParts
 from headrace.trainer.streaming.splicing import spliced
 
 Int64s = NDArray[np.int64]
-_LAYOUTS = 16
+LAYOUTS = 16
+"""Layouts that are remembered."""
 _KEYS = ("num_rows", "num_positions", "num_served", "num_bytes", "num_split", "most_pieces")
 
 
@@ -157,7 +158,7 @@ class TokenTable:
         prefix = index.config["prefix"]
         self._prefix = Prefix.model_validate(prefix, strict=False) if prefix and split == "train" else None
         self._vocabulary = vocabulary
-        self.layout = lru_cache(_LAYOUTS)(self._read_layout)
+        self.layout = lru_cache(LAYOUTS)(self._read_layout)
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -267,15 +268,15 @@ class TokenTable:
         masked: NDArray[np.bool_] = gone.to_numpy(zero_copy_only=False)[layout.documents]
         return masked
 
-    def find(self, doc_ids: Collection[str]) -> dict[int, list[tuple[int, str]]]:
-        """Return the windows that serve some documents, with the numbers of their servings and their ids.
+    def find(self, doc_ids: Collection[str], among: Iterable[int]) -> dict[int, list[tuple[int, str]]]:
+        """Return those of some windows that serve some documents, with the numbers of their servings and their ids.
 
         Documents lie in parts and windows by the second half of their ids, so few windows are looked into.
         """
         found: dict[int, list[tuple[int, str]]] = {}
         orders = _orders(doc_ids)
         wanted = pa.array(sorted(doc_ids), pa.string())
-        for number in range(len(self)):
+        for number in sorted(among):
             if len(orders) and self._reaches(number, orders):
                 ids = self._ids(number)
                 rows = np.flatnonzero(pc.is_in(ids, wanted).to_numpy(zero_copy_only=False))
