@@ -19,7 +19,9 @@ from moto.server import ThreadedMotoServer
 
 from benchmarks.made_tokens import make_tokens
 from headrace.pipeline.errors import HeadraceError, InputError, IntegrityError, RemoteError, StoreError
-from headrace.pipeline.remote.folder import within
+from headrace.pipeline.remote.folder import Patience, within
+from headrace.pipeline.remote.mirror import open_mirror
+from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
 from headrace.trainer.iterate import Batches
 from headrace.trainer.run_config import load_run
@@ -181,6 +183,33 @@ def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
     assert same_batches(there, here, range(20))
     assert not np.array_equal(before, there.batch(1).targets)
     assert [traced.url for traced in trace(there, 1)] == [traced.url for traced in trace(here, 1)]
+
+
+def test_a_manifest_cannot_name_files_outside_of_the_store(tokens: Path, tmp_path: Path) -> None:
+    store = tmp_path / "there" / "store"
+    shutil.copytree(tokens.parents[3], store)
+    (path,) = store.glob("artifacts/*tokenizer/*/manifest.json")
+    manifest = Manifest.load(path)
+    (part,) = manifest.parts
+    name = "../../../../../planted.json"
+    planted = path.parent / name
+    shutil.copy(path.parent / part.files["tokenizer"].name, planted.resolve())
+    files = {"tokenizer": part.files["tokenizer"].model_copy(update={"name": name})}
+    parts = (part.model_copy(update={"files": files}),)
+    path.write_bytes(Manifest(**{**dict(manifest), "parts": parts, "digest": ""}).render())
+    place = store / tokens.relative_to(tokens.parents[3])
+    with pytest.raises(IntegrityError, match=r"faulty://.*manifest.json: the record is damaged at parts.0.files"):
+        open_stream(config(faulty(place), tmp_path / "home" / "user" / "cache"), 0)
+    assert list(tmp_path.rglob("planted.json")) == [planted.resolve()]
+
+
+def test_nothing_is_kept_outside_of_the_mirror(tokens: Path, tmp_path: Path) -> None:
+    store = open_mirror(f"faulty://{tokens.parents[3]}", tmp_path / "a" / ".." / "cache", Patience(2.0, 1))
+    store.keep(store.root / "artifacts" / "x", b"1")
+    for name in ("../x", str(tmp_path / "x"), "artifacts/../../x"):
+        with pytest.raises(IntegrityError, match="no place in a store"):
+            store.keep(store.root / name, b"1")
+    assert not [path for path in tmp_path.rglob("x") if path.is_file() and path.parent.name != "artifacts"]
 
 
 @pytest.mark.parametrize(

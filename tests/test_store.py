@@ -54,6 +54,15 @@ def made(store: Store, of: Task, seconds: float = 0.0) -> Commit:
     )
 
 
+@pytest.mark.parametrize("name", ["../rows-0.x", "/tmp/rows-0.x", "a/rows-0.x", "..", ".rows-0.x", "a\\rows", ""])
+def test_a_record_that_names_a_file_elsewhere_is_refused(store: Store, name: str) -> None:
+    commit = made(store, task())
+    files = {"rows": commit.files["rows"].model_copy(update={"name": name})}
+    data = Commit(**{**dict(commit), "files": files, "digest": ""}).render()
+    with pytest.raises(IntegrityError, match=r"commit.json: the record is damaged at files.rows.name"):
+        Commit.parse(data, "commit.json")
+
+
 # ------------------------------------------------------------------------------------------------- put if absent
 
 

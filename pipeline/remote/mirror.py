@@ -35,7 +35,7 @@ class MirrorStore(Store):
             found = Manifest.parse(data, self.remote.at(relative))
             if (found.stage, found.key) != (stage, key):
                 raise IntegrityError(f"{self.remote.at(relative)}: it is the manifest of {found.stage} {found.key}")
-            _keep(path, data)
+            self.keep(path, data)
         return path
 
     def bring(self, manifest: Manifest) -> None:
@@ -45,7 +45,7 @@ class MirrorStore(Store):
             for file in part.files.values():
                 path = folder / file.name
                 if not (path.exists() and path.stat().st_size == file.bytes):
-                    _keep(path, self._whole(self.relative(path), file))
+                    self.keep(path, self._whole(f"{self.relative(folder)}/{file.name}", file))
 
     def is_linked(self, manifest: Manifest) -> bool:
         """Tell whether the files of a published artifact, a small one, are here, or could be fetched."""
@@ -70,13 +70,17 @@ class MirrorStore(Store):
             if name.endswith(".json") and not name.startswith(".") and not (here / name).exists():
                 data = self.remote.read(f"{SUPPRESSIONS}/{name}")
                 if data is not None:
-                    _keep(here / name, data)
+                    self.keep(here / name, data)
 
-
-def _keep(path: Path, data: bytes) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, data)
+    def keep(self, path: Path, data: bytes) -> None:
+        """Write what was fetched; whatever a record says, nothing is written outside of the mirror."""
+        if not path.is_relative_to(self.root) or ".." in path.relative_to(self.root).parts:
+            raise IntegrityError(
+                f"{self.remote.url}: a record of this store names {path}, which is no place in a store"
+            )
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace(path, data)
 
 
 def mirror_of(manifest_url: str, cache: Path, patience: Patience) -> tuple[MirrorStore, Manifest]:
@@ -102,14 +106,14 @@ def open_mirror(url: str, cache: Path, patience: Patience) -> MirrorStore:
     """Open the store at a URL through a mirror below `cache`, made if there is none."""
     remote = RemoteFolder(url, patience)
     root = cache.absolute() / "stores" / sha256(url.encode()).hexdigest()[:16]
+    store = MirrorStore(root, remote=remote)
     if not (root / RECORD).exists():
         data = remote.read("store.json")
         if data is None:
             raise StoreError(f"{url}: is no store (it has no store.json)")
         StoreRecord.parse(data, remote.at("store.json"))
-        _keep(root / "store.json", data)
-        _keep(root / RECORD, MirrorRecord(url=url).render())
+        store.keep(root / "store.json", data)
+        store.keep(root / RECORD, MirrorRecord(url=url).render())
     know(root, remote)
-    store = MirrorStore(root, remote=remote)
     store.refresh()
     return store
