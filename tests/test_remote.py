@@ -23,6 +23,7 @@ from headrace.pipeline.remote.folder import Patience, within
 from headrace.pipeline.remote.mirror import open_mirror
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
+from headrace.pipeline.suppressions import suppress
 from headrace.trainer.iterate import Batches
 from headrace.trainer.run_config import load_run
 from headrace.trainer.stream import Stream, open_stream
@@ -162,10 +163,13 @@ def test_opening_again_fetches_no_record_twice(tokens: Path, tmp_path: Path) -> 
     open_stream(config(faulty(tokens), tmp_path), 0)
     Faulty.reads.clear()
     open_stream(config(faulty(tokens), tmp_path), 0)
-    assert not [path for path in Faulty.reads if path.endswith((".json", ".parquet"))]
+    names = str(tokens.parents[3] / "suppressions.json")
+    assert not [path for path in Faulty.reads if path.endswith((".json", ".parquet")) and path != names]
 
 
-def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_is_taken_down_there_is_masked_here(tmp_path: Path, lists: bool) -> None:
+    Faulty.lists = lists
     folder = small_crawl(tmp_path)
     built = headrace(*build_words(folder), "--json").json
     place = Path(built["tokens_manifest"])
@@ -183,6 +187,20 @@ def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
     assert same_batches(there, here, range(20))
     assert not np.array_equal(before, there.batch(1).targets)
     assert [traced.url for traced in trace(there, 1)] == [traced.url for traced in trace(here, 1)]
+
+
+def test_what_was_taken_down_is_never_left_unknown(tmp_path: Path) -> None:
+    tokens = make_tokens(Store.open(tmp_path / "store"), np.full(5000, 30), 0, vocabulary=600)
+    place, root = faulty(tokens), tokens.parents[3]
+    assert not open_stream(config(place, tmp_path / "cache"), 0).corpora[0].hidden
+    Faulty.lists = False
+    with pytest.raises(InputError, match=r"suppressions.json: there is no such file, and what was taken down cannot"):
+        open_stream(config(place, tmp_path / "cache"), 0)
+    one = suppress(Store.open(root), "domain", "example.org", "asked")
+    open_mirror(f"faulty://{root}", tmp_path / "cache", Patience(2.0, 1))
+    (root / "suppressions" / f"{one.name}.json").unlink()
+    with pytest.raises(IntegrityError, match=rf"{one.name}.json: it is gone; suppressions.json names it"):
+        open_mirror(f"faulty://{root}", tmp_path / "other", Patience(2.0, 1))
 
 
 def test_a_manifest_cannot_name_files_outside_of_the_store(tokens: Path, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ class RemoteFolder:
 
     def at(self, relative: str) -> str:
         """Return the URL of a path."""
-        return f"{self.url.rstrip('/')}/{relative}"
+        return f"{self.url.rstrip('/')}/{relative}".rstrip("/")
 
     def read(self, relative: str, start: int | None = None, end: int | None = None) -> bytes | None:
         """Return the bytes `[start, end)` of a file, all where no range is given; None where there is no such file."""

@@ -1,21 +1,24 @@
 """A store that lies elsewhere, as a store of this machine: records are fetched when they are asked for, parts are not.
 
 A mirror is a folder with `mirror.json`, which names the URL. Manifests never change once they are there, so each is
-fetched once; suppressions are looked for whenever the store is opened. What is made over a mirror (a stream index) lies
-in it, unless the store has it already. Tables of a part that is not here are read where they are, by ranges.
+fetched once; suppressions are asked for whenever the store is opened, by their names. What is made over a mirror (a
+stream index) lies in it, unless the store has it already. Tables of a part that is not here are read where they are, by
+ranges.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from headrace.pipeline.errors import InputError, IntegrityError, StoreError
+from headrace.pipeline.errors import InputError, IntegrityError, RemoteError, StoreError
 from headrace.pipeline.hashing import digest_bytes
 from headrace.pipeline.remote.files import RECORD, MirrorRecord, know
 from headrace.pipeline.remote.folder import Patience, RemoteFolder
 from headrace.pipeline.schema import Manifest, StoredFile, StoreRecord
 from headrace.pipeline.store import MANIFEST, Store, replace, writing
 from headrace.pipeline.suppressions import FOLDER as SUPPRESSIONS
+from headrace.pipeline.suppressions import NAMES, SuppressionNames
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,36 @@ class MirrorStore(Store):
     def refresh(self) -> None:
         """Fetch the suppressions that were added to the store since."""
         here = self.root / SUPPRESSIONS
-        for name in self.remote.names(SUPPRESSIONS):
-            if name.endswith(".json") and not name.startswith(".") and not (here / name).exists():
-                data = self.remote.read(f"{SUPPRESSIONS}/{name}")
-                if data is not None:
-                    self.keep(here / name, data)
+        for name in self._suppressions():
+            relative = f"{SUPPRESSIONS}/{name}.json"
+            if not (here / f"{name}.json").exists():
+                data = self.remote.read(relative)
+                if data is None:
+                    raise IntegrityError(
+                        f"{self.remote.at(relative)}: it is gone; {NAMES} names it; put it there again"
+                    )
+                self.keep(here / f"{name}.json", data)
+
+    def _suppressions(self) -> Sequence[str]:
+        """Return the names of all suppressions: from their list, or where the store has none by listing their folder.
+
+        Raises:
+            InputError: nothing tells whether there are any.
+        """
+        data = self.remote.read(NAMES)
+        if data is not None:
+            return SuppressionNames.parse(data, self.remote.at(NAMES)).names
+        try:
+            names = self.remote.names(SUPPRESSIONS)
+            why = "" if names or "store.json" in self.remote.names("") else "its folders are not listed"
+        except (InputError, RemoteError) as error:
+            names, why = [], str(error)
+        if why:
+            raise InputError(
+                f"{self.remote.at(NAMES)}: there is no such file, and what was taken down cannot be found without it "
+                f"({why}); a build of the store, or any `headrace suppress`, writes it: put it there"
+            )
+        return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
 
     def keep(self, path: Path, data: bytes) -> None:
         """Write what was fetched; whatever a record says, nothing is written outside of the mirror."""
