@@ -19,7 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from benchmarks.made_tokens import make_tokens
 from headrace.pipeline.errors import HeadraceError, InputError, IntegrityError, RemoteError, StoreError
-from headrace.pipeline.remote.folder import Patience, within
+from headrace.pipeline.remote.folder import Patience, RemoteFolder, within
 from headrace.pipeline.remote.mirror import open_mirror
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
@@ -312,6 +312,19 @@ def test_a_store_that_does_not_answer_is_named_in_time(tokens: Path, tmp_path: P
         read_all(stream)
     assert time.monotonic() - started < 10
     never.set()
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_is_no_failed_try(tmp_path: Path, interruption: type[BaseException]) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+
+    def interrupt(path: str, data: bytes) -> bytes:
+        raise interruption
+
+    Faulty.fault = staticmethod(interrupt)
+    with pytest.raises(interruption):
+        RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 5, 0.01)).read("file")
+    assert Faulty.reads.count(str(tmp_path / "file")) == 1
 
 
 def test_no_permission_is_said_at_once(tokens: Path, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def _file_system(url: str) -> tuple[Any, str]:
 def _retrying(url: str, patience: Patience) -> Any:
     """Return what calls a function again while it fails for reasons that may pass."""
     try:
-        from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_random_exponential
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
     except ImportError:
         raise InputError(f"{url}: reading from elsewhere needs tenacity; pip install 'headrace[remote]'") from None
 
@@ -116,7 +116,7 @@ def _retrying(url: str, patience: Patience) -> Any:
     return Retrying(
         stop=stop_after_attempt(patience.tries),
         wait=wait_random_exponential(multiplier=0.5, max=patience.longest_pause),
-        retry=retry_if_not_exception_type(FINAL),
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and not isinstance(error, FINAL)),
         before_sleep=tell,
         reraise=True,
     )
