@@ -243,6 +243,23 @@ def test_a_place_that_cannot_be(place: str, words: str, tmp_path: Path) -> None:
         open_stream(config(place, tmp_path), 0)
 
 
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("http://bob:s3@cret@host/store/artifacts/tokenize/0/manifest.json", "http://***@host/store/artifacts/"),
+        ("ftp://:s3cret@host/tokens", "ftp://***@host/tokens"),
+        ("https://s3cret@host/tokens", "https://***@host/tokens"),
+        ("https://host/get?key=s3cret&path=/artifacts/tokenize/0/manifest.json", r"https://host/get\?\*\*\*: "),
+    ],
+)
+def test_keys_do_not_stand_in_urls(place: str, shown: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match=shown.replace("***@", r"\*\*\*@")) as caught:
+        open_stream(config(place, tmp_path, IMPATIENT), 0)
+    assert "s3cret" not in f"{caught.value}{caplog.text}"
+    assert "cret@" not in str(caught.value)
+    assert not list(tmp_path.rglob("*"))
+
+
 def test_a_manifest_that_is_not_there(tokens: Path, tmp_path: Path) -> None:
     place = f"faulty://{tokens.parents[1] / ('0' * 64) / 'manifest.json'}"
     with pytest.raises(InputError, match="there is no such manifest"):

@@ -7,6 +7,7 @@ fsspec's own settings and the service's environment variables, and stands in no 
 
 import logging
 import queue
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,9 +25,23 @@ FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryErr
 """What another try would not change."""
 
 
+_PASSWORD = re.compile(r"(https?://)[^/]+@|(://)[^/]*:[^/]*@")
+_QUERY = re.compile(r"(https?://[^?]*)\?.*")
+
+
 def is_remote(place: str) -> bool:
     """Tell whether a place is a URL, and not a path of this machine."""
     return "://" in place
+
+
+def refuse_secrets(url: str) -> None:
+    """Raise `InputError` for a URL that has a password or a query: it would stand in logs, plans and checkpoints."""
+    shown = _QUERY.sub(r"\1?***", _PASSWORD.sub(r"\1\2***@", url))
+    if shown != url:
+        raise InputError(
+            f"{shown}: a URL of a store has no password and no query, which would stand in logs and checkpoints; give "
+            "keys by the service's environment variables or in fsspec's configuration (~/.config/fsspec)"
+        )
 
 
 @dataclass(frozen=True)

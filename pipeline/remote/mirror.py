@@ -14,7 +14,7 @@ from pathlib import Path
 from headrace.pipeline.errors import InputError, IntegrityError, RemoteError, StoreError
 from headrace.pipeline.hashing import digest_bytes
 from headrace.pipeline.remote.files import RECORD, MirrorRecord, know
-from headrace.pipeline.remote.folder import Patience, RemoteFolder
+from headrace.pipeline.remote.folder import Patience, RemoteFolder, refuse_secrets
 from headrace.pipeline.schema import Manifest, StoredFile, StoreRecord
 from headrace.pipeline.store import MANIFEST, Store, replace, writing
 from headrace.pipeline.suppressions import FOLDER as SUPPRESSIONS
@@ -115,9 +115,10 @@ def mirror_of(manifest_url: str, cache: Path, patience: Patience) -> tuple[Mirro
     """Open the store that a manifest at a URL lies in, through a mirror below `cache`; return both.
 
     Raises:
-        InputError: it is no manifest of an artifact in a store, or is not there.
+        InputError: it is no manifest of an artifact in a store, or is not there; or the URL has a password or a query.
         RemoteError: it cannot be read.
     """
+    refuse_secrets(manifest_url)
     parts = manifest_url.removesuffix("/").removesuffix(f"/{MANIFEST}").split("/")
     if len(parts) < 4 or parts[-3] != "artifacts":
         raise InputError(
