@@ -5,12 +5,14 @@ import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -342,6 +344,49 @@ def test_an_interruption_is_no_failed_try(tmp_path: Path, interruption: type[Bas
     with pytest.raises(interruption):
         RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 5, 0.01)).read("file")
     assert Faulty.reads.count(str(tmp_path / "file")) == 1
+
+
+def test_a_service_that_is_connected_to_first_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"ftp://127.0.0.1:{closed.getsockname()[1]}/store"
+        with (
+            caplog.at_level(logging.WARNING),
+            pytest.raises(RemoteError, match=rf"{url}/f: .* tried 2 times \(last: Conn"),
+        ):
+            RemoteFolder(url, Patience(2.0, 2, 0.01)).read("f")
+    assert caplog.text.count("trying again") == 1
+
+
+def test_a_service_that_takes_no_connection_is_named_in_time() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"ftp://127.0.0.1:{silent.getsockname()[1]}/store"
+        started = time.monotonic()
+        with pytest.raises(RemoteError, match=rf"{url}/f: .*TimeoutError: no answer in 0.2 s"):
+            RemoteFolder(url, Patience(0.2, 2, 0.01)).read("f")
+        assert time.monotonic() - started < 5
+
+
+def test_a_connection_is_kept_until_it_fails(tmp_path: Path) -> None:
+    made: list[Faulty] = []
+
+    class Counted(Faulty):
+        protocol = "counted"
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    (tmp_path / "file").write_bytes(b"1")
+    remote = RemoteFolder(f"counted://{tmp_path}", Patience(2.0, 3, 0.01))
+    assert [remote.read("file") for _ in range(3)] == [b"1"] * 3
+    assert len(made) == 1
+    Faulty.fault = staticmethod(fails_once())
+    assert remote.read("file") == b"1"
+    assert len(made) == 2
 
 
 def test_no_permission_is_said_at_once(tokens: Path, tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ fsspec's own settings and the service's environment variables, and stands in no 
 """
 
 import logging
+import os
 import queue
 import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from headrace.pipeline.errors import InputError, RemoteError
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, InputError)
 """What another try would not change."""
 
 
@@ -88,12 +89,25 @@ class RemoteFolder:
 
     def _ask(self, relative: str, ask: Callable[[Any, str], T]) -> T | None:
         """Return an answer of the file system about a path, asked again while it fails; None where nothing is there."""
-        url = self.at(relative)
-        system, path = _file_system(url)
+        url, name = self.at(relative), (os.getpid(), self.url)
+
+        def once() -> T:
+            connected = _OURS.connections.pop(name, None)
+
+            def connect_and_ask() -> tuple[_Connection, T]:
+                there = connected or _connect(self.url)
+                return there, ask(there.system, f"{there.root.rstrip('/')}/{relative}".rstrip("/"))
+
+            there, answer = within(self.patience.seconds, connect_and_ask)
+            _OURS.connections[name] = there  # one that failed, or goes on for nobody, is not used again
+            return answer
+
         try:
-            answer: T = _retrying(url, self.patience)(within, self.patience.seconds, lambda: ask(system, path))
+            answer: T = _retrying(url, self.patience)(once)
         except FileNotFoundError:
             return None
+        except InputError:
+            raise
         except FINAL as error:
             raise InputError(f"{url}: cannot be read: {_said(error)}") from None
         except Exception as error:
@@ -104,17 +118,35 @@ class RemoteFolder:
         return answer
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, this process's own, and the path in it."""
+class _Connection(NamedTuple):
+    """A file system of fsspec's, and the path of a folder in it."""
+
+    system: Any
+    root: str
+
+
+class _Connections(threading.local):
+    """The connections of a thread, by process and URL: most file systems cannot be used by several at once."""
+
+    def __init__(self) -> None:
+        self.connections: dict[tuple[int, str], _Connection] = {}
+
+
+_OURS = _Connections()
+
+
+def _connect(url: str) -> _Connection:
+    """Return the file system for a folder; some connect to their service here, so that this takes time and may fail."""
     from fsspec.core import url_to_fs
+    from fsspec.registry import get_filesystem_class
 
     try:
-        system, path = url_to_fs(url)
+        shared = get_filesystem_class(re.split("::|://", url)[0]).async_impl  # those may be used by all threads
+        return _Connection(*url_to_fs(url, skip_instance_cache=not shared))
     except ImportError as error:
         raise InputError(f"{url}: {error}; pip install 'headrace[remote]' brings what S3 needs") from None
     except ValueError as error:
         raise InputError(f"{url}: {error}") from None
-    return system, path
 
 
 def _retrying(url: str, patience: Patience) -> Any:
