@@ -25,7 +25,7 @@ from headrace.pipeline.remote.folder import Patience, RemoteFolder, within
 from headrace.pipeline.remote.mirror import open_mirror
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import suppress
+from headrace.pipeline.suppressions import in_force, suppress
 from headrace.trainer.iterate import Batches
 from headrace.trainer.run_config import load_run
 from headrace.trainer.stream import Stream, open_stream
@@ -203,6 +203,46 @@ def test_what_was_taken_down_is_never_left_unknown(tmp_path: Path) -> None:
     (root / "suppressions" / f"{one.name}.json").unlink()
     with pytest.raises(IntegrityError, match=rf"{one.name}.json: it is gone; suppressions.json names it"):
         open_mirror(f"faulty://{root}", tmp_path / "other", Patience(2.0, 1))
+
+
+def damages_once(where: str) -> Callable[[str, bytes], bytes]:
+    """Return what changes or cuts each file whose path has `where` in it when it is read for the first time."""
+    seen: set[str] = set()
+
+    def damage(path: str, data: bytes) -> bytes:
+        if where not in path or path in seen:
+            return data
+        seen.add(path)
+        return data[:-9] if len(seen) % 2 else damaged(data)
+
+    return damage
+
+
+@pytest.mark.parametrize("where", ["/suppressions", "manifest.json", "tokenizer-00000", "/stream_index/", "store.json"])
+def test_records_that_were_damaged_on_the_way_are_fetched_again(tmp_path: Path, where: str) -> None:
+    changes = {"global_batch": 2, "sequence_length": 32}
+    place = Path(headrace(*build_words(small_crawl(tmp_path)), "--json").json["tokens_manifest"])
+    for site in ("x.org", "y.org"):
+        suppress(Store.open(place.parents[3]), "domain", site, "asked")
+    here = open_stream(config(place, tmp_path, **changes), 0)
+    Faulty.fault = staticmethod(damages_once(where))
+    for _ in range(2):
+        assert same_batches(open_stream(config(faulty(place), tmp_path / "cache", **changes), 0), here, range(3))
+
+
+def test_a_record_that_is_damaged_there_is_named_and_not_kept(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    one = suppress(store, "domain", "x.org", "asked")
+    path = store.root / "suppressions" / f"{one.name}.json"
+    data = path.read_bytes()
+    for wrong in (data[:-9], suppress(store, "domain", "y.org", "asked").render()):
+        path.write_bytes(wrong)
+        with pytest.raises(IntegrityError, match=rf"faulty://.*{one.name}.json: "):
+            open_mirror(f"faulty://{store.root}", tmp_path / "cache", Patience(2.0, 1))
+    path.write_bytes(data)
+    mirror = open_mirror(f"faulty://{store.root}", tmp_path / "cache", Patience(2.0, 1))
+    (mirror.root / "suppressions" / f"{one.name}.json").write_bytes(data[:-9])
+    assert one in in_force(open_mirror(f"faulty://{store.root}", tmp_path / "cache", Patience(2.0, 1)))
 
 
 def test_a_manifest_cannot_name_files_outside_of_the_store(tokens: Path, tmp_path: Path) -> None:

@@ -6,10 +6,12 @@ stream index) lies in it, unless the store has it already. Tables of a part that
 ranges.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 from headrace.pipeline.errors import InputError, IntegrityError, RemoteError, StoreError
 from headrace.pipeline.hashing import digest_bytes
@@ -18,7 +20,9 @@ from headrace.pipeline.remote.folder import Patience, RemoteFolder, refuse_secre
 from headrace.pipeline.schema import Manifest, StoredFile, StoreRecord
 from headrace.pipeline.store import MANIFEST, Store, replace, writing
 from headrace.pipeline.suppressions import FOLDER as SUPPRESSIONS
-from headrace.pipeline.suppressions import NAMES, SuppressionNames
+from headrace.pipeline.suppressions import NAMES, Suppression, SuppressionNames
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,17 @@ class MirrorStore(Store):
         relative = f"artifacts/{stage}/{key}/{MANIFEST}"
         path = self.root / relative
         if not path.exists():
-            data = self.remote.read(relative)
-            if data is None:
+
+            def right(data: bytes, where: str) -> Manifest:
+                found = Manifest.parse(data, where)
+                if (found.stage, found.key) != (stage, key):
+                    raise IntegrityError(f"{where}: it is the manifest of {found.stage} {found.key}")
+                return found
+
+            manifest = self.fetch(relative, right)
+            if manifest is None:
                 return None
-            found = Manifest.parse(data, self.remote.at(relative))
-            if (found.stage, found.key) != (stage, key):
-                raise IntegrityError(f"{self.remote.at(relative)}: it is the manifest of {found.stage} {found.key}")
-            self.keep(path, data)
+            self.keep(path, manifest.render())
         return path
 
     def bring(self, manifest: Manifest) -> None:
@@ -59,25 +67,27 @@ class MirrorStore(Store):
         return True
 
     def _whole(self, relative: str, file: StoredFile) -> bytes:
-        data = self.remote.read(relative)
+        def right(data: bytes, where: str) -> bytes:
+            if digest_bytes(data) != file.sha256:
+                raise IntegrityError(f"{where}: its bytes are not what the manifest's sha256 says")
+            return data
+
+        data = self.fetch(relative, right)
         if data is None:
             raise InputError(f"{self.remote.at(relative)}: it is gone; its manifest names it")
-        if digest_bytes(data) != file.sha256:
-            raise IntegrityError(f"{self.remote.at(relative)}: its bytes are not what the manifest's sha256 says")
         return data
 
     def refresh(self) -> None:
-        """Fetch the suppressions that were added to the store since."""
-        here = self.root / SUPPRESSIONS
+        """Fetch the suppressions that were added to the store since, and those that are damaged here."""
         for name in self._suppressions():
             relative = f"{SUPPRESSIONS}/{name}.json"
-            if not (here / f"{name}.json").exists():
-                data = self.remote.read(relative)
-                if data is None:
-                    raise IntegrityError(
-                        f"{self.remote.at(relative)}: it is gone; {NAMES} names it; put it there again"
-                    )
-                self.keep(here / f"{name}.json", data)
+            path = self.root / relative
+            if path.exists() and _is_suppression(path):
+                continue
+            record = self.fetch(relative, partial(_suppression, name))
+            if record is None:
+                raise IntegrityError(f"{self.remote.at(relative)}: it is gone; {NAMES} names it; put it there again")
+            self.keep(path, record.render())
 
     def _suppressions(self) -> Sequence[str]:
         """Return the names of all suppressions: from their list, or where the store has none by listing their folder.
@@ -85,9 +95,9 @@ class MirrorStore(Store):
         Raises:
             InputError: nothing tells whether there are any.
         """
-        data = self.remote.read(NAMES)
-        if data is not None:
-            return SuppressionNames.parse(data, self.remote.at(NAMES)).names
+        listed = self.fetch(NAMES, SuppressionNames.parse)
+        if listed is not None:
+            return listed.names
         try:
             names = self.remote.names(SUPPRESSIONS)
             why = "" if names or "store.json" in self.remote.names("") else "its folders are not listed"
@@ -100,6 +110,21 @@ class MirrorStore(Store):
             )
         return [name.removesuffix(".json") for name in names if name.endswith(".json") and not name.startswith(".")]
 
+    def fetch(self, relative: str, right: Callable[[bytes, str], T]) -> T | None:
+        """Return what a file's bytes are, None where there is none; what was damaged on the way is fetched once more.
+
+        `right` is called with the bytes and the URL, and raises `IntegrityError` where they are not as they should be.
+        """
+        for _ in range(2):
+            data = self.remote.read(relative)
+            if data is None:
+                return None
+            try:
+                return right(data, self.remote.at(relative))
+            except IntegrityError as error:
+                damage = error
+        raise damage
+
     def keep(self, path: Path, data: bytes) -> None:
         """Write what was fetched; whatever a record says, nothing is written outside of the mirror."""
         if not path.is_relative_to(self.root) or ".." in path.relative_to(self.root).parts:
@@ -109,6 +134,22 @@ class MirrorStore(Store):
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             replace(path, data)
+
+
+def _suppression(name: str, data: bytes, where: str) -> Suppression:
+    record = Suppression.parse(data, where)
+    if record.name != name:
+        raise IntegrityError(f"{where}: it is the suppression {record.name!r}, which has another place")
+    return record
+
+
+def _is_suppression(path: Path) -> bool:
+    """Tell whether a suppression is here as it was written."""
+    try:
+        _suppression(path.stem, path.read_bytes(), str(path))
+    except IntegrityError:
+        return False
+    return True
 
 
 def mirror_of(manifest_url: str, cache: Path, patience: Patience) -> tuple[MirrorStore, Manifest]:
@@ -137,11 +178,10 @@ def open_mirror(url: str, cache: Path, patience: Patience) -> MirrorStore:
     root = cache.absolute() / "stores" / sha256(url.encode()).hexdigest()[:16]
     store = MirrorStore(root, remote=remote)
     if not (root / RECORD).exists():
-        data = remote.read("store.json")
-        if data is None:
+        record = store.fetch("store.json", StoreRecord.parse)
+        if record is None:
             raise StoreError(f"{url}: is no store (it has no store.json)")
-        StoreRecord.parse(data, remote.at("store.json"))
-        store.keep(root / "store.json", data)
+        store.keep(root / "store.json", record.render())
         store.keep(root / RECORD, MirrorRecord(url=url).render())
     know(root, remote)
     store.refresh()
