@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -148,6 +149,18 @@ def test_what_is_fetched_again_is_compared_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data[::-1])
     with pytest.raises(IntegrityError, match="file: bytes 0 to 100 are not what"):
         reader.get(wanted)
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-1], lambda data: b"", damaged])
+def test_a_range_that_came_short_or_damaged_is_fetched_again(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    data = bytes(range(100))
+    (tmp_path / "file").write_bytes(data)
+    digest = sha256(data).hexdigest()
+    wanted = Range(RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1)), "file", 0, 100, digest, digest)
+    reader, harms = RangeReader(ChunkCache(tmp_path / "cache", 1 << 20), 0), [harm]
+    Faulty.fault = staticmethod(lambda path, data: harms.pop()(data) if harms else data)
+    assert bytes(reader.get(wanted)) == data
+    assert not harms
 
 
 def test_no_more_is_fetched_ahead_than_allowed(tmp_path: Path) -> None:
