@@ -16,6 +16,7 @@ from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -26,6 +27,7 @@ from headrace.pipeline.remote.mirror import open_mirror
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
 from headrace.pipeline.suppressions import in_force, suppress
+from headrace.pipeline.tables import TableWriter, write_table
 from headrace.trainer.iterate import Batches
 from headrace.trainer.run_config import load_run
 from headrace.trainer.stream import Stream, open_stream
@@ -157,7 +159,7 @@ def test_an_index_is_made_where_the_store_has_none(tokens: Path, tmp_path: Path)
     there = open_stream(config(faulty(tokens), tmp_path / "cache", **changes), 0)
     (mirror,) = (tmp_path / "cache" / "stores").iterdir()
     assert len(list((mirror / "tasks" / "stream_index").glob("??/*"))) == 1
-    assert not (tokens.parents[1] / "stream_index" / there.corpora[0].index.key).exists()
+    assert not (tokens.parents[2] / "stream_index" / there.corpora[0].index.key).exists()
     assert same_batches(there, open_stream(config(tokens, tmp_path, **changes), 0), range(0, 100, 9))
 
 
@@ -479,6 +481,68 @@ def test_a_footer_of_another_file_is_named(tokens: Path, tmp_path: Path) -> None
         read_all(stream)
     Faulty.fault = staticmethod(lambda path, data: data)
     read_all(open_stream(config(faulty(tokens), tmp_path), 0))  # what was wrong was not kept, or is found to be wrong
+
+
+def build_again(place: Path, *, rows: int | None = None) -> None:
+    """Replace tokens by the same rows in other bytes, in the same row groups or in those of so many rows."""
+    manifest = Manifest.load(place)
+    parts = []
+    for part in manifest.parts:
+        path = place.parent / part.files["tokens"].name
+        with pq.ParquetFile(path) as file:
+            groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+        path.unlink()
+        writer = TableWriter(path, groups[0].schema.remove_metadata(), {}, plain=("tokens", "doc_id"))
+        for group in groups:
+            for start in range(0, len(group), rows or len(group)):
+                for batch in group.slice(start, rows).to_batches():
+                    writer.write(batch)
+                writer.end_row_group()
+        parts.append(part.model_copy(update={"files": {"tokens": writer.close()}}))
+    place.write_bytes(Manifest(**{**dict(manifest), "parts": tuple(parts), "digest": ""}).render())
+
+
+@pytest.fixture
+def copied(tokens: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tokens.parents[3], tmp_path / "copied")
+    return tmp_path / "copied" / tokens.relative_to(tokens.parents[3])
+
+
+def test_tokens_that_were_built_again_are_read_on(copied: Path, tokens: Path, tmp_path: Path) -> None:
+    data, here = config(faulty(copied), tmp_path, damaged="replace"), open_stream(config(tokens, tmp_path), 0)
+    running = open_stream(data, 0)
+    running.batch(0)
+    build_again(copied)
+    shutil.rmtree(tmp_path / "chunks")
+    for stream in (running, open_stream(data, 0), open_stream(data, 0)):
+        assert same_batches(stream, here)
+        assert not stream.quarantined
+
+
+def test_tokens_in_other_row_groups_are_read_by_the_next_start(copied: Path, tokens: Path, tmp_path: Path) -> None:
+    data, here = config(faulty(copied), tmp_path, damaged="replace"), open_stream(config(tokens, tmp_path), 0)
+    running = open_stream(data, 0)
+    build_again(copied, rows=3000)
+    with pytest.raises(StoreError, match=r"faulty://.*was built again.*start the same command again"):
+        read_all(running)
+    assert same_batches(open_stream(data, 0), here)
+
+
+def test_an_index_that_was_built_again_is_read(copied: Path, tmp_path: Path) -> None:
+    here = open_stream(config(copied, tmp_path), 0)
+    open_stream(config(faulty(copied), tmp_path), 0)
+    (mirror,) = (tmp_path / "stores").iterdir()
+    path = copied.parents[2] / "stream_index" / here.corpora[0].index.key / "manifest.json"
+    manifest = Manifest.load(path)
+    name = manifest.parts[0].files["stream_index"].name
+    with pq.ParquetFile(path.parent / name) as file:
+        table = file.read()
+    (path.parent / name).unlink()
+    made = write_table(path.parent / name, table.schema.remove_metadata(), table.to_batches(), {"again": "yes"})
+    parts = (manifest.parts[0].model_copy(update={"files": {**manifest.parts[0].files, "stream_index": made}}),)
+    path.write_bytes(Manifest(**{**dict(manifest), "parts": parts, "digest": ""}).render())
+    (mirror / path.parent.relative_to(copied.parents[3]) / name).unlink()
+    assert same_batches(open_stream(config(faulty(copied), tmp_path), 0), here)
 
 
 def test_a_part_that_is_gone_is_named(tokens: Path, tmp_path: Path) -> None:

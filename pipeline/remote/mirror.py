@@ -1,9 +1,9 @@
 """A store that lies elsewhere, as a store of this machine: records are fetched when they are asked for, parts are not.
 
-A mirror is a folder with `mirror.json`, which names the URL. Manifests never change once they are there, so each is
-fetched once; suppressions are asked for whenever the store is opened, by their names. What is made over a mirror (a
-stream index) lies in it, unless the store has it already. Tables of a part that is not here are read where they are, by
-ranges.
+A mirror is a folder with `mirror.json`, which names the URL. Each manifest is fetched once, and again where files are
+not what it says: a store that lost some and was built again has others, of the same rows. Suppressions are asked for
+whenever the store is opened, by their names. What is made over a mirror (a stream index) lies in it, unless the store
+has it already. Tables of a part that is not here are read where they are, by ranges.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,21 +36,45 @@ class MirrorStore(Store):
         relative = f"artifacts/{stage}/{key}/{MANIFEST}"
         path = self.root / relative
         if not path.exists():
-
-            def right(data: bytes, where: str) -> Manifest:
-                found = Manifest.parse(data, where)
-                if (found.stage, found.key) != (stage, key):
-                    raise IntegrityError(f"{where}: it is the manifest of {found.stage} {found.key}")
-                return found
-
-            manifest = self.fetch(relative, right)
+            manifest = self._manifest(stage, key)
             if manifest is None:
                 return None
             self.keep(path, manifest.render())
         return path
 
+    def _manifest(self, stage: str, key: str) -> Manifest | None:
+        """Return the manifest that the store has of an artifact now."""
+
+        def right(data: bytes, where: str) -> Manifest:
+            found = Manifest.parse(data, where)
+            if (found.stage, found.key) != (stage, key):
+                raise IntegrityError(f"{where}: it is the manifest of {found.stage} {found.key}")
+            return found
+
+        return self.fetch(f"artifacts/{stage}/{key}/{MANIFEST}", right)
+
+    def renewed(self, manifest: Manifest) -> Manifest | None:
+        """Return, and keep, what the store has in a manifest's place since it was built again; None where it was not.
+
+        Its content is the same, its files are of other bytes.
+        """
+        found = self._manifest(manifest.stage, manifest.key)
+        if found is None or found.parts == manifest.parts or found.content != manifest.content:
+            return None
+        self.keep(self.artifact_folder(found.stage, found.key) / MANIFEST, found.render())
+        return found
+
     def bring(self, manifest: Manifest) -> None:
         """Fetch the files of a small artifact, whole, and compare each with its sha256; see `Store.bring`."""
+        try:
+            self._bring(manifest)
+        except IntegrityError:
+            renewed = self.renewed(manifest)
+            if renewed is None:
+                raise
+            self._bring(renewed)
+
+    def _bring(self, manifest: Manifest) -> None:
         folder = self.artifact_folder(manifest.stage, manifest.key)
         for part in manifest.parts:
             for file in part.files.values():

@@ -9,12 +9,13 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_range
 from headrace.pipeline.remote.files import PiecesFile
 from headrace.pipeline.remote.folder import RemoteFolder
+from headrace.pipeline.remote.mirror import MirrorStore
 from headrace.pipeline.remote.ranges import Range, RangeReader
-from headrace.pipeline.schema import StoredFile
+from headrace.pipeline.schema import Manifest, StoredFile
 from headrace.pipeline.tables import column_range
 
 
@@ -131,6 +132,55 @@ class RemoteParts:
         if not agrees:
             raise IntegrityError(f"{footer.url}: its footer names other row groups than the manifest")
         return metadata
+
+
+class MirroredParts:
+    """Parts of a store elsewhere, which may be built again meanwhile: the same rows in other bytes.
+
+    Where bytes are not what the manifest says, the manifest is asked for again.
+    """
+
+    def __init__(self, store: MirrorStore, tokens: Manifest, reader: RangeReader) -> None:
+        self._store, self._reader = store, reader
+        self._current = tokens, self._of(tokens)
+
+    def _of(self, tokens: Manifest) -> RemoteParts:
+        folder = self._store.relative(self._store.artifact_folder(tokens.stage, tokens.key))
+        return RemoteParts(self._store.remote, folder, _files(tokens), self._reader)
+
+    def read(self, part: int, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """See `Parts`.
+
+        Raises:
+            StoreError: the store was built again, with other row groups.
+        """
+        tokens, parts = self._current
+        try:
+            return parts.read(part, groups, columns)
+        except IntegrityError:
+            renewed = self._store.renewed(tokens)
+            if renewed is None:
+                raise
+        if _rows(renewed) != _rows(tokens):
+            raise StoreError(
+                f"{self._store.remote.url}: the store was built again meanwhile, {tokens.name!r} has other row groups; "
+                "start the same command again"
+            )
+        self._current = renewed, self._of(renewed)
+        return self._current[1].read(part, groups, columns)
+
+    def ranges(self, part: int, groups: Sequence[int]) -> list[Range]:
+        """Return the ranges of row groups, after that of the part's footer."""
+        return self._current[1].ranges(part, groups)
+
+
+def _files(tokens: Manifest) -> list[StoredFile]:
+    return [part.files[tokens.table] for part in tokens.parts]
+
+
+def _rows(tokens: Manifest) -> list[list[int]]:
+    """Return how many rows each row group of each part has."""
+    return [[group.rows for group in file.row_groups] for file in _files(tokens)]
 
 
 def _within(group: pq.RowGroupMetaData, offset: int, length: int) -> bool:
