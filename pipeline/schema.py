@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from headrace.pipeline.errors import IntegrityError, LedgerError, StoreError
 from headrace.pipeline.hashing import Fold, canonical_json, digest_bytes, digest_json
@@ -264,6 +272,18 @@ class StoredFile(Strict):
     rows: Count | None = None
     fold: Digest | None = None
     row_groups: tuple[RowGroup, ...] = ()
+    footer: Digest | None = None
+    """sha256 of what comes after the last row group; None in records that are older than it."""
+
+    @property
+    def footer_start(self) -> int:
+        """Where the last row group ends."""
+        return max((group.offset + group.length for group in self.row_groups), default=0)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_was_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "footer" or value is not None}
 
 
 class TaskInput(Strict):

@@ -471,16 +471,68 @@ def test_wrong_bytes_are_named(tokens: Path, tmp_path: Path, harm: Callable[[byt
         read_all(stream)
 
 
-def test_a_footer_of_another_file_is_named(tokens: Path, tmp_path: Path) -> None:
-    stream = open_stream(config(faulty(tokens), tmp_path), 0)
-    other = min(tokens.parent.glob("*.parquet")).read_bytes()
+def without_footers(place: Path) -> None:
+    """Make a manifest one that does not know the digests of its files' footers."""
+    manifest = Manifest.load(place)
+    files = [part.files["tokens"].model_copy(update={"footer": None}) for part in manifest.parts]
+    parts = [part.model_copy(update={"files": {"tokens": f}}) for part, f in zip(manifest.parts, files, strict=True)]
+    place.write_bytes(Manifest(**{**dict(manifest), "parts": tuple(parts), "digest": ""}).render())
+    assert b"footer" not in place.read_bytes()
+
+
+def renamed(name: bytes) -> Callable[[bytes], bytes]:
+    """Return what calls a column otherwise in a footer."""
+    return lambda data: data.replace(name, name[:-1] + b"_")
+
+
+def undecodable(data: bytes) -> bytes:
+    return data.replace(b"split_key", b"split_ke\xff")
+
+
+WRONG = [renamed(b"doc_id"), renamed(b"text"), undecodable, lambda data: data[:-8] + data[-9:-1]]
+
+
+@pytest.mark.parametrize(
+    ("harm", "known"), [(harm, known) for known in (True, False) for harm in WRONG] + [(damaged, True)]
+)
+def test_a_wrong_footer_is_named_and_not_kept(
+    copied: Path, tmp_path: Path, harm: Callable[[bytes], bytes], known: bool
+) -> None:
+    if not known:
+        without_footers(copied)
+    stream = open_stream(config(faulty(copied), tmp_path), 0)
+    Faulty.fault = staticmethod(lambda path, data: harm(data) if "tokens-00001" in path and len(data) < 99999 else data)
+    with pytest.raises(IntegrityError, match=r"tokens-00001.*(footer|no end of a Parquet|are not what the manifest)"):
+        read_all(stream)
+    Faulty.fault = staticmethod(lambda path, data: data)
+    read_all(open_stream(config(faulty(copied), tmp_path), 0))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_footer_of_another_file_is_named(copied: Path, tmp_path: Path, known: bool) -> None:
+    if not known:
+        without_footers(copied)
+    stream = open_stream(config(faulty(copied), tmp_path), 0)
+    other = min(copied.parent.glob("*.parquet")).read_bytes()
     Faulty.fault = staticmethod(
         lambda path, data: other[-len(data) :] if "tokens-00001" in path and len(data) < 99999 else data
     )
-    with pytest.raises(IntegrityError, match=r"tokens-00001.*footer|tokens-00001.*no end of a Parquet"):
+    with pytest.raises(IntegrityError, match=r"tokens-00001.*(its footer|no end of a Parquet|are not what the man)"):
         read_all(stream)
-    Faulty.fault = staticmethod(lambda path, data: data)
-    read_all(open_stream(config(faulty(tokens), tmp_path), 0))  # what was wrong was not kept, or is found to be wrong
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_footer_that_was_damaged_on_the_way_is_fetched_again(copied: Path, tmp_path: Path, known: bool) -> None:
+    if not known:
+        without_footers(copied)
+    stream, harms = open_stream(config(faulty(copied), tmp_path), 0), [renamed(b"doc_id")]
+
+    def once(path: str, data: bytes) -> bytes:
+        return harms.pop()(data) if "tokens-00001" in path and len(data) < 99999 and harms else data
+
+    Faulty.fault = staticmethod(once)
+    read_all(stream)
+    assert not harms
 
 
 def build_again(place: Path, *, rows: int | None = None) -> None:

@@ -63,6 +63,16 @@ def test_a_record_that_names_a_file_elsewhere_is_refused(store: Store, name: str
         Commit.parse(data, "commit.json")
 
 
+def test_a_record_without_the_footer_of_a_file_is_read_as_it_was_written(store: Store) -> None:
+    commit = made(store, task())
+    files = {"rows": commit.files["rows"].model_copy(update={"footer": None})}
+    data = Commit(**{**dict(commit), "files": files, "digest": ""}).render()
+    assert b"footer" not in data
+    assert Commit.parse(data, "commit.json").render() == data
+    assert b"footer" in commit.render()
+    assert Commit.parse(commit.render(), "commit.json") == commit
+
+
 # ------------------------------------------------------------------------------------------------- put if absent
 
 

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 
 from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_range
+from headrace.pipeline.remote.chunks import Data
 from headrace.pipeline.remote.files import PiecesFile
 from headrace.pipeline.remote.folder import RemoteFolder
 from headrace.pipeline.remote.mirror import MirrorStore
 from headrace.pipeline.remote.ranges import Range, RangeReader
-from headrace.pipeline.schema import Manifest, StoredFile
+from headrace.pipeline.schema import TOKENS, Manifest, StoredFile
 from headrace.pipeline.tables import column_range
 
 
@@ -106,31 +107,30 @@ class RemoteParts:
     def _footer(self, part: int) -> Range:
         """Return what comes after the last row group: page indexes, and what the file says of itself."""
         file = self._files[part]
-        start = max((group.offset + group.length for group in file.row_groups), default=0)
         name = sha256(f"footer of {file.sha256}".encode()).hexdigest()
-        return Range(self._remote, self._path(part), start, file.bytes, name)
+        where = self._remote, self._path(part), file.footer_start, file.bytes, name
+        # without a digest it is parsed before it is kept, so that one which no reader survives does not stay
+        return Range(*where, file.footer) if file.footer else Range(*where, check=lambda data: self._parsed(part, data))
 
     def _read_metadata(self, part: int) -> pq.FileMetaData:
-        """Return what a part says of itself; if the cache has it wrong, from the file."""
-        try:
-            return self._parsed(part)
-        except IntegrityError:
-            self._reader.forget(self._footer(part))
-            return self._parsed(part)
+        return self._parsed(part, self._reader.get(self._footer(part)))
 
-    def _parsed(self, part: int) -> pq.FileMetaData:
-        """Read a part's footer, which must agree with the manifest."""
-        footer, groups = self._footer(part), self._files[part].row_groups
+    def _parsed(self, part: int, footer: Data) -> pq.FileMetaData:
+        """Return what a part says of itself, which must agree with the manifest, and have the columns of tokens."""
+        url, groups = self._remote.at(self._path(part)), self._files[part].row_groups
         try:
-            metadata = pq.read_metadata(pa.BufferReader(self._reader.get(footer)))
-        except (OSError, pa.ArrowException) as error:
-            raise IntegrityError(f"{footer.url}: its end is no end of a Parquet file ({error})") from None
+            metadata = pq.read_metadata(pa.BufferReader(footer))
+            columns = list(metadata.schema.to_arrow_schema().remove_metadata())
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+            raise IntegrityError(f"{url}: its end is no end of a Parquet file ({error})") from None
         agrees = metadata.num_row_groups == len(groups) and all(
             metadata.row_group(n).num_rows == group.rows and _within(metadata.row_group(n), group.offset, group.length)
             for n, group in enumerate(groups)
         )
         if not agrees:
-            raise IntegrityError(f"{footer.url}: its footer names other row groups than the manifest")
+            raise IntegrityError(f"{url}: its footer names other row groups than the manifest")
+        if columns != list(TOKENS)[: len(columns)]:
+            raise IntegrityError(f"{url}: its footer names other columns than tokens have")
         return metadata
 
 
