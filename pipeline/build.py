@@ -18,6 +18,7 @@ from headrace.pipeline.lock import Lock, LockedStep, explain_change
 from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store, replace, writing
+from headrace.pipeline.suppressions import write_names
 from headrace.pipeline.walk import NO_OPTIONS, BuildOptions, Walk, Walker
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ def _build(
     with writing(path):
         path.parent.mkdir(exist_ok=True)
         replace(path, lock.render())
+    write_names(store)
     return Built(walker.upstream, lock, path, store)
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from headrace.pipeline.hashing import digest_file, digest_range, fold_batches
 from headrace.pipeline.schema import RowGroup, StoredFile
-from headrace.pipeline.tables import column_range, read_batches, read_schema, row_group_digests
+from headrace.pipeline.tables import column_range, footer_digest, read_batches, read_schema, row_group_digests
 
 MAGIC = b"PAR1"
 
@@ -94,6 +94,8 @@ def _check_rows(path: Path, record: StoredFile) -> Iterator[Damage]:
     groups = tuple(row_group_digests(path))
     if groups != record.row_groups:
         yield Damage("the record names other row groups than the file has", _first_difference(groups, record))
+    elif record.footer is not None and record.footer != footer_digest(path, record):
+        yield Damage("the record names another footer than the file has", "footer")
     fold = fold_batches(read_batches(path))
     if (fold.rows, fold.hex()) != (record.rows, record.fold):
         yield Damage(f"its {fold.rows} rows fold to {fold.hex()}, its record says {record.rows} and {record.fold}")

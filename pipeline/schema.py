@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from headrace.pipeline.errors import IntegrityError, LedgerError, StoreError
 from headrace.pipeline.hashing import Fold, canonical_json, digest_bytes, digest_json
@@ -174,6 +182,10 @@ TABLES: Mapping[str, pa.Schema] = {
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0)]
+Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+"""What stages and tables are called; folders and files have their names from it."""
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+"""The name of a file in the folder of its task or artifact: never a path, never hidden."""
 
 
 class Strict(BaseModel):
@@ -253,13 +265,25 @@ class RowGroup(Strict):
 class StoredFile(Strict):
     """One file of a part. Tables have rows, a fold and row groups; other files (a tokenizer) have their bytes alone."""
 
-    name: str
+    name: FileName
     bytes: Count
     sha256: Digest
     content: Digest
     rows: Count | None = None
     fold: Digest | None = None
     row_groups: tuple[RowGroup, ...] = ()
+    footer: Digest | None = None
+    """sha256 of what comes after the last row group; None in records that are older than it."""
+
+    @property
+    def footer_start(self) -> int:
+        """Where the last row group ends."""
+        return max((group.offset + group.length for group in self.row_groups), default=0)
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_was_added(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "footer" or value is not None}
 
 
 class TaskInput(Strict):
@@ -279,7 +303,7 @@ class TaskInput(Strict):
 class Task(Strict):
     """One unit of work, as plain data that any engine can carry: enough to run it anywhere the store can be seen."""
 
-    stage: str
+    stage: Word
     version: int
     config: dict[str, Any]
     resources: dict[str, str]
@@ -374,7 +398,7 @@ class Commit(Signed):
     """What a finished task made. The first commit under a task's key wins; `provenance` says when and with what."""
 
     task: Task
-    files: dict[str, StoredFile]
+    files: dict[Word, StoredFile]
     ledger: Ledger
     facts: dict[str, int | str] = {}
     provenance: dict[str, str | float | int] = {}
@@ -390,7 +414,7 @@ class Part(Strict):
 
     task: Digest
     inputs: tuple[TaskInput, ...]
-    files: dict[str, StoredFile]
+    files: dict[Word, StoredFile]
     facts: dict[str, int | str] = {}
 
 
@@ -398,7 +422,7 @@ class Upstream(Strict):
     """An artifact that this one was made from."""
 
     role: str
-    stage: str
+    stage: Word
     key: Digest
     content: Digest
 
@@ -406,9 +430,9 @@ class Upstream(Strict):
 class Manifest(Signed):
     """An artifact: what it is made of, in order, and that it all adds up. Written last."""
 
-    stage: str
+    stage: Word
     name: str
-    table: str
+    table: Word
     key: Digest
     content: Digest
     contents: dict[str, Digest]
@@ -450,7 +474,7 @@ class NamedArtifact(Signed):
     """What a name of an artifact stands for (`names/`); the only record of an artifact that is ever replaced."""
 
     kind: Literal["headrace.name"] = "headrace.name"
-    stage: str
+    stage: Word
     name: str
     key: Digest
     content: Digest

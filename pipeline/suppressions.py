@@ -10,17 +10,20 @@ from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from headrace.filters.rules import near_miss
 from headrace.filters.urls import canonical_url, split_url
-from headrace.pipeline.errors import InputError
+from headrace.pipeline.errors import HeadraceError, InputError
 from headrace.pipeline.schema import Manifest, Signed
-from headrace.pipeline.store import Store, put_if_absent, writing
+from headrace.pipeline.store import Store, put_if_absent, replace, writing
 from headrace.pipeline.tables import read_batches
 
 What = Literal["url", "domain", "doc_id", "text", "payload"]
 FOLDER = "suppressions"
+NAMES = "suppressions.json"
 
 
 class Suppression(Signed):
@@ -37,6 +40,13 @@ class Suppression(Signed):
     def name(self) -> str:
         """What the record is called by."""
         return self.digest[:16]
+
+
+class SuppressionNames(Signed):
+    """`suppressions.json`: the names of all records, sorted, for those who read where folders cannot be listed."""
+
+    kind: Literal["headrace.suppressions"] = "headrace.suppressions"
+    names: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")], ...] = ()
 
 
 def text_digest(text: str) -> str:
@@ -103,7 +113,31 @@ def _put(store: Store, record: Suppression) -> Suppression:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         put_if_absent(path, record.render())
+    write_names(store)
     return record
+
+
+def write_names(store: Store) -> None:
+    """Make `suppressions.json` name the records that are there.
+
+    It is compared again after it was written: of several that write at once the last one sees the records of all.
+    """
+    path = store.root / NAMES
+    while _known_names(path) != (there := names_there(store)):
+        with writing(path):
+            replace(path, SuppressionNames(names=there).render())
+
+
+def _known_names(path: Path) -> tuple[str, ...] | None:
+    try:
+        return SuppressionNames.load(path).names
+    except HeadraceError:  # it is not there, or damaged
+        return None
+
+
+def names_there(store: Store) -> tuple[str, ...]:
+    """Return the names of all records, sorted."""
+    return tuple(sorted(path.stem for path in (store.root / FOLDER).glob(f"{'[0-9a-f]' * 16}.json")))
 
 
 def records(store: Store) -> Iterator[tuple[Path, Suppression]]:

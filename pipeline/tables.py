@@ -79,7 +79,7 @@ class TableWriter:
         """Finish the file and return its record."""
         self.end_row_group()
         self._writer.close()
-        return StoredFile(
+        made = StoredFile(
             name=self._path.name,
             bytes=self._path.stat().st_size,
             sha256=digest_file(self._path),
@@ -88,6 +88,7 @@ class TableWriter:
             fold=self._fold.hex(),
             row_groups=tuple(row_group_digests(self._path)),
         )
+        return made.model_copy(update={"footer": footer_digest(self._path, made)})
 
     def abandon(self) -> None:
         """Remove the unfinished file."""
@@ -142,6 +143,12 @@ def row_group_digests(path: Path) -> Iterator[RowGroup]:
             start, end = min(a for a, _ in ends), max(b for _, b in ends)
             digest = digest_range(file, start, end - start)
             yield RowGroup(offset=start, length=end - start, rows=group.num_rows, sha256=digest)
+
+
+def footer_digest(path: Path, record: StoredFile) -> str:
+    """Return the sha256 of what comes after the last row group of a table."""
+    with path.open("rb") as file:
+        return digest_range(file, record.footer_start, record.bytes - record.footer_start)
 
 
 def column_range(column: Any) -> tuple[int, int]:

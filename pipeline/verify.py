@@ -36,7 +36,7 @@ from headrace.pipeline.schema import (
     Upstream,
 )
 from headrace.pipeline.store import COMMIT, MANIFEST, Store
-from headrace.pipeline.suppressions import FOLDER, Suppression
+from headrace.pipeline.suppressions import FOLDER, NAMES, Suppression, SuppressionNames, names_there
 from headrace.pipeline.tables import read_schema
 
 LOCK_SUFFIX = ".lock.toml"
@@ -172,6 +172,8 @@ class _Verifier:
             self.check_record(Removal, root / ERASURES / RECORD)
         for path in sorted(root.glob(f"{FOLDER}/[!.]*.json")):
             self.check_suppression(path)
+        if (root / NAMES).exists():
+            self.check_names_of_suppressions(root / NAMES)
         for path in sorted(root.glob(f"locks/*{LOCK_SUFFIX}")):
             self.check_lock(path)
         unknown = (path for path in root.rglob("*") if not path.is_dir() and path not in self.covered)
@@ -316,6 +318,13 @@ class _Verifier:
         known = self.check_record(Suppression, path)
         if known is not None and f"{known.name}.json" != path.name:
             self.found(path, f"the record is {known.name!r}, which has another place", "digest")
+
+    def check_names_of_suppressions(self, path: Path) -> None:
+        """Check that the suppressions that are there are those that their list names."""
+        known = self.check_record(SuppressionNames, path)
+        for name in sorted({*known.names}.symmetric_difference(names_there(self.store)) if known else ()):
+            what = "is named and not there" if known and name in known.names else "is there and not named"
+            self.found(path, f"the suppression {name!r} {what}; the next build names those that are there", "names")
 
     def check_lock(self, path: Path) -> None:
         """Check a lock's seal, and every artifact that it names."""

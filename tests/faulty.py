@@ -25,6 +25,8 @@ class Faulty(LocalFileSystem):
 
     protocol = "faulty"
     fault: Callable[[str, bytes], bytes] = staticmethod(lambda path, data: data)
+    lists = True
+    """Whether folders can be listed, unlike those of most web servers."""
     reads: list[str] = []
 
     @classmethod
@@ -36,6 +38,11 @@ class Faulty(LocalFileSystem):
         Faulty.reads.append(path)
         return Faulty.fault(path, data)
 
+    def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
+        if not Faulty.lists:
+            raise FileNotFoundError(path)
+        return super().ls(path, detail=detail, **kwargs)
+
 
 fsspec.register_implementation("faulty", Faulty, clobber=True)
 
@@ -46,6 +53,7 @@ def healthy_and_quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(RemoteSection, "patience", patience)
     Faulty.reads.clear()
     yield
+    Faulty.lists = True
     Faulty.fault = staticmethod(lambda path, data: data)
 
 

@@ -5,22 +5,29 @@ import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
 from benchmarks.made_tokens import make_tokens
 from headrace.pipeline.errors import HeadraceError, InputError, IntegrityError, RemoteError, StoreError
-from headrace.pipeline.remote.folder import within
+from headrace.pipeline.remote.folder import Patience, RemoteFolder, within
+from headrace.pipeline.remote.mirror import open_mirror
+from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
+from headrace.pipeline.suppressions import in_force, suppress
+from headrace.pipeline.tables import TableWriter, write_table
 from headrace.trainer.iterate import Batches
 from headrace.trainer.run_config import load_run
 from headrace.trainer.stream import Stream, open_stream
@@ -152,7 +159,7 @@ def test_an_index_is_made_where_the_store_has_none(tokens: Path, tmp_path: Path)
     there = open_stream(config(faulty(tokens), tmp_path / "cache", **changes), 0)
     (mirror,) = (tmp_path / "cache" / "stores").iterdir()
     assert len(list((mirror / "tasks" / "stream_index").glob("??/*"))) == 1
-    assert not (tokens.parents[1] / "stream_index" / there.corpora[0].index.key).exists()
+    assert not (tokens.parents[2] / "stream_index" / there.corpora[0].index.key).exists()
     assert same_batches(there, open_stream(config(tokens, tmp_path, **changes), 0), range(0, 100, 9))
 
 
@@ -160,10 +167,13 @@ def test_opening_again_fetches_no_record_twice(tokens: Path, tmp_path: Path) -> 
     open_stream(config(faulty(tokens), tmp_path), 0)
     Faulty.reads.clear()
     open_stream(config(faulty(tokens), tmp_path), 0)
-    assert not [path for path in Faulty.reads if path.endswith((".json", ".parquet"))]
+    names = str(tokens.parents[3] / "suppressions.json")
+    assert not [path for path in Faulty.reads if path.endswith((".json", ".parquet")) and path != names]
 
 
-def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lists", [True, False])
+def test_what_is_taken_down_there_is_masked_here(tmp_path: Path, lists: bool) -> None:
+    Faulty.lists = lists
     folder = small_crawl(tmp_path)
     built = headrace(*build_words(folder), "--json").json
     place = Path(built["tokens_manifest"])
@@ -183,6 +193,87 @@ def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
     assert [traced.url for traced in trace(there, 1)] == [traced.url for traced in trace(here, 1)]
 
 
+def test_what_was_taken_down_is_never_left_unknown(tmp_path: Path) -> None:
+    tokens = make_tokens(Store.open(tmp_path / "store"), np.full(5000, 30), 0, vocabulary=600)
+    place, root = faulty(tokens), tokens.parents[3]
+    assert not open_stream(config(place, tmp_path / "cache"), 0).corpora[0].hidden
+    Faulty.lists = False
+    with pytest.raises(InputError, match=r"suppressions.json: there is no such file, and what was taken down cannot"):
+        open_stream(config(place, tmp_path / "cache"), 0)
+    one = suppress(Store.open(root), "domain", "example.org", "asked")
+    open_mirror(f"faulty://{root}", tmp_path / "cache", Patience(2.0, 1))
+    (root / "suppressions" / f"{one.name}.json").unlink()
+    with pytest.raises(IntegrityError, match=rf"{one.name}.json: it is gone; suppressions.json names it"):
+        open_mirror(f"faulty://{root}", tmp_path / "other", Patience(2.0, 1))
+
+
+def damages_once(where: str) -> Callable[[str, bytes], bytes]:
+    """Return what changes or cuts each file whose path has `where` in it when it is read for the first time."""
+    seen: set[str] = set()
+
+    def damage(path: str, data: bytes) -> bytes:
+        if where not in path or path in seen:
+            return data
+        seen.add(path)
+        return data[:-9] if len(seen) % 2 else damaged(data)
+
+    return damage
+
+
+@pytest.mark.parametrize("where", ["/suppressions", "manifest.json", "tokenizer-00000", "/stream_index/", "store.json"])
+def test_records_that_were_damaged_on_the_way_are_fetched_again(tmp_path: Path, where: str) -> None:
+    changes = {"global_batch": 2, "sequence_length": 32}
+    place = Path(headrace(*build_words(small_crawl(tmp_path)), "--json").json["tokens_manifest"])
+    for site in ("x.org", "y.org"):
+        suppress(Store.open(place.parents[3]), "domain", site, "asked")
+    here = open_stream(config(place, tmp_path, **changes), 0)
+    Faulty.fault = staticmethod(damages_once(where))
+    for _ in range(2):
+        assert same_batches(open_stream(config(faulty(place), tmp_path / "cache", **changes), 0), here, range(3))
+
+
+def test_a_record_that_is_damaged_there_is_named_and_not_kept(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    one = suppress(store, "domain", "x.org", "asked")
+    path = store.root / "suppressions" / f"{one.name}.json"
+    data = path.read_bytes()
+    for wrong in (data[:-9], suppress(store, "domain", "y.org", "asked").render()):
+        path.write_bytes(wrong)
+        with pytest.raises(IntegrityError, match=rf"faulty://.*{one.name}.json: "):
+            open_mirror(f"faulty://{store.root}", tmp_path / "cache", Patience(2.0, 1))
+    path.write_bytes(data)
+    mirror = open_mirror(f"faulty://{store.root}", tmp_path / "cache", Patience(2.0, 1))
+    (mirror.root / "suppressions" / f"{one.name}.json").write_bytes(data[:-9])
+    assert one in in_force(open_mirror(f"faulty://{store.root}", tmp_path / "cache", Patience(2.0, 1)))
+
+
+def test_a_manifest_cannot_name_files_outside_of_the_store(tokens: Path, tmp_path: Path) -> None:
+    store = tmp_path / "there" / "store"
+    shutil.copytree(tokens.parents[3], store)
+    (path,) = store.glob("artifacts/*tokenizer/*/manifest.json")
+    manifest = Manifest.load(path)
+    (part,) = manifest.parts
+    name = "../../../../../planted.json"
+    planted = path.parent / name
+    shutil.copy(path.parent / part.files["tokenizer"].name, planted.resolve())
+    files = {"tokenizer": part.files["tokenizer"].model_copy(update={"name": name})}
+    parts = (part.model_copy(update={"files": files}),)
+    path.write_bytes(Manifest(**{**dict(manifest), "parts": parts, "digest": ""}).render())
+    place = store / tokens.relative_to(tokens.parents[3])
+    with pytest.raises(IntegrityError, match=r"faulty://.*manifest.json: the record is damaged at parts.0.files"):
+        open_stream(config(faulty(place), tmp_path / "home" / "user" / "cache"), 0)
+    assert list(tmp_path.rglob("planted.json")) == [planted.resolve()]
+
+
+def test_nothing_is_kept_outside_of_the_mirror(tokens: Path, tmp_path: Path) -> None:
+    store = open_mirror(f"faulty://{tokens.parents[3]}", tmp_path / "a" / ".." / "cache", Patience(2.0, 1))
+    store.keep(store.root / "artifacts" / "x", b"1")
+    for name in ("../x", str(tmp_path / "x"), "artifacts/../../x"):
+        with pytest.raises(IntegrityError, match="no place in a store"):
+            store.keep(store.root / name, b"1")
+    assert not [path for path in tmp_path.rglob("x") if path.is_file() and path.parent.name != "artifacts"]
+
+
 @pytest.mark.parametrize(
     ("place", "words"),
     [
@@ -194,6 +285,23 @@ def test_what_is_taken_down_there_is_masked_here(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be(place: str, words: str, tmp_path: Path) -> None:
     with pytest.raises((InputError, StoreError), match=words):
         open_stream(config(place, tmp_path), 0)
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("http://bob:s3@cret@host/store/artifacts/tokenize/0/manifest.json", "http://***@host/store/artifacts/"),
+        ("ftp://:s3cret@host/tokens", "ftp://***@host/tokens"),
+        ("https://s3cret@host/tokens", "https://***@host/tokens"),
+        ("https://host/get?key=s3cret&path=/artifacts/tokenize/0/manifest.json", r"https://host/get\?\*\*\*: "),
+    ],
+)
+def test_keys_do_not_stand_in_urls(place: str, shown: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(InputError, match=shown.replace("***@", r"\*\*\*@")) as caught:
+        open_stream(config(place, tmp_path, IMPATIENT), 0)
+    assert "s3cret" not in f"{caught.value}{caplog.text}"
+    assert "cret@" not in str(caught.value)
+    assert not list(tmp_path.rglob("*"))
 
 
 def test_a_manifest_that_is_not_there(tokens: Path, tmp_path: Path) -> None:
@@ -267,6 +375,62 @@ def test_a_store_that_does_not_answer_is_named_in_time(tokens: Path, tmp_path: P
     never.set()
 
 
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_is_no_failed_try(tmp_path: Path, interruption: type[BaseException]) -> None:
+    (tmp_path / "file").write_bytes(b"1")
+
+    def interrupt(path: str, data: bytes) -> bytes:
+        raise interruption
+
+    Faulty.fault = staticmethod(interrupt)
+    with pytest.raises(interruption):
+        RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 5, 0.01)).read("file")
+    assert Faulty.reads.count(str(tmp_path / "file")) == 1
+
+
+def test_a_service_that_is_connected_to_first_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"ftp://127.0.0.1:{closed.getsockname()[1]}/store"
+        with (
+            caplog.at_level(logging.WARNING),
+            pytest.raises(RemoteError, match=rf"{url}/f: .* tried 2 times \(last: Conn"),
+        ):
+            RemoteFolder(url, Patience(2.0, 2, 0.01)).read("f")
+    assert caplog.text.count("trying again") == 1
+
+
+def test_a_service_that_takes_no_connection_is_named_in_time() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"ftp://127.0.0.1:{silent.getsockname()[1]}/store"
+        started = time.monotonic()
+        with pytest.raises(RemoteError, match=rf"{url}/f: .*TimeoutError: no answer in 0.2 s"):
+            RemoteFolder(url, Patience(0.2, 2, 0.01)).read("f")
+        assert time.monotonic() - started < 5
+
+
+def test_a_connection_is_kept_until_it_fails(tmp_path: Path) -> None:
+    made: list[Faulty] = []
+
+    class Counted(Faulty):
+        protocol = "counted"
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.append(self)
+
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    (tmp_path / "file").write_bytes(b"1")
+    remote = RemoteFolder(f"counted://{tmp_path}", Patience(2.0, 3, 0.01))
+    assert [remote.read("file") for _ in range(3)] == [b"1"] * 3
+    assert len(made) == 1
+    Faulty.fault = staticmethod(fails_once())
+    assert remote.read("file") == b"1"
+    assert len(made) == 2
+
+
 def test_no_permission_is_said_at_once(tokens: Path, tmp_path: Path) -> None:
     stream = open_stream(config(faulty(tokens), tmp_path), 0)
 
@@ -307,16 +471,130 @@ def test_wrong_bytes_are_named(tokens: Path, tmp_path: Path, harm: Callable[[byt
         read_all(stream)
 
 
-def test_a_footer_of_another_file_is_named(tokens: Path, tmp_path: Path) -> None:
-    stream = open_stream(config(faulty(tokens), tmp_path), 0)
-    other = min(tokens.parent.glob("*.parquet")).read_bytes()
+def without_footers(place: Path) -> None:
+    """Make a manifest one that does not know the digests of its files' footers."""
+    manifest = Manifest.load(place)
+    files = [part.files["tokens"].model_copy(update={"footer": None}) for part in manifest.parts]
+    parts = [part.model_copy(update={"files": {"tokens": f}}) for part, f in zip(manifest.parts, files, strict=True)]
+    place.write_bytes(Manifest(**{**dict(manifest), "parts": tuple(parts), "digest": ""}).render())
+    assert b"footer" not in place.read_bytes()
+
+
+def renamed(name: bytes) -> Callable[[bytes], bytes]:
+    """Return what calls a column otherwise in a footer."""
+    return lambda data: data.replace(name, name[:-1] + b"_")
+
+
+def undecodable(data: bytes) -> bytes:
+    return data.replace(b"split_key", b"split_ke\xff")
+
+
+WRONG = [renamed(b"doc_id"), renamed(b"text"), undecodable, lambda data: data[:-8] + data[-9:-1]]
+
+
+@pytest.mark.parametrize(
+    ("harm", "known"), [(harm, known) for known in (True, False) for harm in WRONG] + [(damaged, True)]
+)
+def test_a_wrong_footer_is_named_and_not_kept(
+    copied: Path, tmp_path: Path, harm: Callable[[bytes], bytes], known: bool
+) -> None:
+    if not known:
+        without_footers(copied)
+    stream = open_stream(config(faulty(copied), tmp_path), 0)
+    Faulty.fault = staticmethod(lambda path, data: harm(data) if "tokens-00001" in path and len(data) < 99999 else data)
+    with pytest.raises(IntegrityError, match=r"tokens-00001.*(footer|no end of a Parquet|are not what the manifest)"):
+        read_all(stream)
+    Faulty.fault = staticmethod(lambda path, data: data)
+    read_all(open_stream(config(faulty(copied), tmp_path), 0))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_footer_of_another_file_is_named(copied: Path, tmp_path: Path, known: bool) -> None:
+    if not known:
+        without_footers(copied)
+    stream = open_stream(config(faulty(copied), tmp_path), 0)
+    other = min(copied.parent.glob("*.parquet")).read_bytes()
     Faulty.fault = staticmethod(
         lambda path, data: other[-len(data) :] if "tokens-00001" in path and len(data) < 99999 else data
     )
-    with pytest.raises(IntegrityError, match=r"tokens-00001.*footer|tokens-00001.*no end of a Parquet"):
+    with pytest.raises(IntegrityError, match=r"tokens-00001.*(its footer|no end of a Parquet|are not what the man)"):
         read_all(stream)
-    Faulty.fault = staticmethod(lambda path, data: data)
-    read_all(open_stream(config(faulty(tokens), tmp_path), 0))  # what was wrong was not kept, or is found to be wrong
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_footer_that_was_damaged_on_the_way_is_fetched_again(copied: Path, tmp_path: Path, known: bool) -> None:
+    if not known:
+        without_footers(copied)
+    stream, harms = open_stream(config(faulty(copied), tmp_path), 0), [renamed(b"doc_id")]
+
+    def once(path: str, data: bytes) -> bytes:
+        return harms.pop()(data) if "tokens-00001" in path and len(data) < 99999 and harms else data
+
+    Faulty.fault = staticmethod(once)
+    read_all(stream)
+    assert not harms
+
+
+def build_again(place: Path, *, rows: int | None = None) -> None:
+    """Replace tokens by the same rows in other bytes, in the same row groups or in those of so many rows."""
+    manifest = Manifest.load(place)
+    parts = []
+    for part in manifest.parts:
+        path = place.parent / part.files["tokens"].name
+        with pq.ParquetFile(path) as file:
+            groups = [file.read_row_group(number) for number in range(file.num_row_groups)]
+        path.unlink()
+        writer = TableWriter(path, groups[0].schema.remove_metadata(), {}, plain=("tokens", "doc_id"))
+        for group in groups:
+            for start in range(0, len(group), rows or len(group)):
+                for batch in group.slice(start, rows).to_batches():
+                    writer.write(batch)
+                writer.end_row_group()
+        parts.append(part.model_copy(update={"files": {"tokens": writer.close()}}))
+    place.write_bytes(Manifest(**{**dict(manifest), "parts": tuple(parts), "digest": ""}).render())
+
+
+@pytest.fixture
+def copied(tokens: Path, tmp_path: Path) -> Path:
+    shutil.copytree(tokens.parents[3], tmp_path / "copied")
+    return tmp_path / "copied" / tokens.relative_to(tokens.parents[3])
+
+
+def test_tokens_that_were_built_again_are_read_on(copied: Path, tokens: Path, tmp_path: Path) -> None:
+    data, here = config(faulty(copied), tmp_path, damaged="replace"), open_stream(config(tokens, tmp_path), 0)
+    running = open_stream(data, 0)
+    running.batch(0)
+    build_again(copied)
+    shutil.rmtree(tmp_path / "chunks")
+    for stream in (running, open_stream(data, 0), open_stream(data, 0)):
+        assert same_batches(stream, here)
+        assert not stream.quarantined
+
+
+def test_tokens_in_other_row_groups_are_read_by_the_next_start(copied: Path, tokens: Path, tmp_path: Path) -> None:
+    data, here = config(faulty(copied), tmp_path, damaged="replace"), open_stream(config(tokens, tmp_path), 0)
+    running = open_stream(data, 0)
+    build_again(copied, rows=3000)
+    with pytest.raises(StoreError, match=r"faulty://.*was built again.*start the same command again"):
+        read_all(running)
+    assert same_batches(open_stream(data, 0), here)
+
+
+def test_an_index_that_was_built_again_is_read(copied: Path, tmp_path: Path) -> None:
+    here = open_stream(config(copied, tmp_path), 0)
+    open_stream(config(faulty(copied), tmp_path), 0)
+    (mirror,) = (tmp_path / "stores").iterdir()
+    path = copied.parents[2] / "stream_index" / here.corpora[0].index.key / "manifest.json"
+    manifest = Manifest.load(path)
+    name = manifest.parts[0].files["stream_index"].name
+    with pq.ParquetFile(path.parent / name) as file:
+        table = file.read()
+    (path.parent / name).unlink()
+    made = write_table(path.parent / name, table.schema.remove_metadata(), table.to_batches(), {"again": "yes"})
+    parts = (manifest.parts[0].model_copy(update={"files": {**manifest.parts[0].files, "stream_index": made}}),)
+    path.write_bytes(Manifest(**{**dict(manifest), "parts": parts, "digest": ""}).render())
+    (mirror / path.parent.relative_to(copied.parents[3]) / name).unlink()
+    assert same_batches(open_stream(config(faulty(copied), tmp_path), 0), here)
 
 
 def test_a_part_that_is_gone_is_named(tokens: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """What was fetched is kept within a bound and without harm to other files, and what is needed next is fetched ahead."""
 
+import itertools
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
@@ -95,10 +97,10 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 def test_a_full_disk_is_no_end(tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = open_stream(config(faulty(tokens), tmp_path / "cache"), 0)
 
-    def full(self: Path, data: bytes) -> int:
+    def full(path: Path, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr("headrace.pipeline.remote.chunks._fill", full)
     assert same_batches(there, open_stream(config(tokens, tmp_path), 0))
     assert not chunks(tmp_path / "cache")
 
@@ -148,6 +150,18 @@ def test_what_is_fetched_again_is_compared_again(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(data[::-1])
     with pytest.raises(IntegrityError, match="file: bytes 0 to 100 are not what"):
         reader.get(wanted)
+
+
+@pytest.mark.parametrize("harm", [lambda data: data[:-1], lambda data: b"", damaged])
+def test_a_range_that_came_short_or_damaged_is_fetched_again(tmp_path: Path, harm: Callable[[bytes], bytes]) -> None:
+    data = bytes(range(100))
+    (tmp_path / "file").write_bytes(data)
+    digest = sha256(data).hexdigest()
+    wanted = Range(RemoteFolder(f"faulty://{tmp_path}", Patience(2.0, 1)), "file", 0, 100, digest, digest)
+    reader, harms = RangeReader(ChunkCache(tmp_path / "cache", 1 << 20), 0), [harm]
+    Faulty.fault = staticmethod(lambda path, data: harms.pop()(data) if harms else data)
+    assert bytes(reader.get(wanted)) == data
+    assert not harms
 
 
 def test_no_more_is_fetched_ahead_than_allowed(tmp_path: Path) -> None:
@@ -215,3 +229,66 @@ def test_threads_that_write_at_once_keep_the_limit(tmp_path: Path) -> None:
         list(pool.map(write, range(400)))
     assert len(over) == 400
     assert not any(over)
+
+
+def test_many_processes_that_fill_a_cache_at_once_keep_the_limit(tmp_path: Path) -> None:
+    """Each has looked when there was room, and none writes much before the limit is reached."""
+    limit, step, number = 1 << 20, 2048, itertools.count()
+
+    def put(cache: ChunkCache, size: int) -> None:
+        cache.put(f"{next(number):064x}", bytes(size))
+
+    filling, caches = ChunkCache(tmp_path, limit), [ChunkCache(tmp_path, limit) for _ in range(32)]
+    while kept_bytes(tmp_path) < 0.86 * limit:
+        put(filling, step)
+    for size in (1, *[step - 1] * 8):
+        for cache in caches:
+            put(cache, size)
+    assert kept_bytes(tmp_path) <= limit
+
+
+def test_a_chunk_that_does_not_fit_removes_nothing(tmp_path: Path) -> None:
+    cache = ChunkCache(tmp_path, 10_000)
+    for number in range(8):
+        cache.put(f"{number:064x}", bytes(1000))
+    cache.put("f" * 64, bytes(10_001))
+    assert kept_bytes(tmp_path) == 8000
+    cache.put("e" * 64, bytes(9500))
+    assert [path.stem for path in chunks(tmp_path)] == ["e" * 64]
+
+
+def test_what_lies_in_the_way_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photo := photos / f"{'a' * 64}.chunk").write_bytes(bytes(900))
+    (tmp_path / "chunks").mkdir()
+    (tmp_path / "chunks" / "ab").write_text("mine")
+    (tmp_path / "chunks" / "aa").symlink_to(photos)
+    (tmp_path / "chunks" / "ac").mkdir()
+    (link := tmp_path / "chunks" / "ac" / f"{'ac' * 32}.chunk").symlink_to(photo)
+    cache = ChunkCache(tmp_path, 1000)
+    for digit in "0123":
+        cache.put(digit * 64, bytes(500))
+        assert cache.get(digit * 64) is not None
+    cache.put("ab" * 32, bytes(10))
+    assert "what was fetched is not kept" in caplog.text
+    assert photo.exists()
+    assert link.is_symlink()
+
+
+def test_a_cache_of_somebody_else_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number:02d}" * 32 for number in range(8)]
+    for name in names:
+        ChunkCache(tmp_path, 1000).put(name, bytes(100))
+
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    for name in ("utime", "unlink", "replace", "truncate"):
+        monkeypatch.setattr(os, name, refuse)
+    cache = ChunkCache(tmp_path, 1000)
+    assert all(cache.touch(name) and cache.get(name) is not None for name in names)
+    cache.put("f" * 64, bytes(500))
+    cache.drop(names[0])
+    assert cache.get("f" * 64) is None
+    assert not cache.touch("f" * 64)

@@ -54,6 +54,25 @@ def made(store: Store, of: Task, seconds: float = 0.0) -> Commit:
     )
 
 
+@pytest.mark.parametrize("name", ["../rows-0.x", "/tmp/rows-0.x", "a/rows-0.x", "..", ".rows-0.x", "a\\rows", ""])
+def test_a_record_that_names_a_file_elsewhere_is_refused(store: Store, name: str) -> None:
+    commit = made(store, task())
+    files = {"rows": commit.files["rows"].model_copy(update={"name": name})}
+    data = Commit(**{**dict(commit), "files": files, "digest": ""}).render()
+    with pytest.raises(IntegrityError, match=r"commit.json: the record is damaged at files.rows.name"):
+        Commit.parse(data, "commit.json")
+
+
+def test_a_record_without_the_footer_of_a_file_is_read_as_it_was_written(store: Store) -> None:
+    commit = made(store, task())
+    files = {"rows": commit.files["rows"].model_copy(update={"footer": None})}
+    data = Commit(**{**dict(commit), "files": files, "digest": ""}).render()
+    assert b"footer" not in data
+    assert Commit.parse(data, "commit.json").render() == data
+    assert b"footer" in commit.render()
+    assert Commit.parse(commit.render(), "commit.json") == commit
+
+
 # ------------------------------------------------------------------------------------------------- put if absent
 
 

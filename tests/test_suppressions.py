@@ -1,5 +1,6 @@
 """Suppressions: what was taken down does not come back, nor does what resembles it take its place."""
 
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from headrace.pipeline.build import Built
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import in_force, suppress, text_digest, withdraw
+from headrace.pipeline.suppressions import SuppressionNames, in_force, suppress, text_digest, withdraw
 from headrace.pipeline.verify import verify
 from headrace.pipeline.why import why
 from tests.commands import headrace
@@ -73,6 +74,24 @@ def test_records_are_withdrawn_and_not_erased(tmp_path: Path) -> None:
     assert len(list((tmp_path / "store" / "suppressions").glob("*.json"))) == 2
     again = suppress(store, "domain", "example.org", "asked again")
     assert [record.name for record in in_force(store)] == [again.name]
+
+
+def test_records_are_named_in_one_file(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda n: suppress(store, "domain", f"x{n}.org", "asked"), range(20)))
+    made.append(withdraw(store, made[0].name, "it was a mistake"))
+    path = store.root / "suppressions.json"
+    assert SuppressionNames.load(path).names == tuple(sorted(one.name for one in made))
+    assert verify(store.root).ok
+    (store.root / "suppressions" / f"{made[3].name}.json").rename(tmp_path / "aside.json")
+    (finding,) = verify(store.root).findings
+    assert (finding.path, finding.where) == ("suppressions.json", "names")
+    assert f"{made[3].name!r} is named and not there" in finding.what
+    path.unlink()
+    run(write(tmp_path / "in", pages()), "")
+    assert made[3].name not in SuppressionNames.load(path).names
+    assert len(SuppressionNames.load(path).names) == 20
 
 
 def test_the_order_of_records_is_in_no_key_and_other_stores_know_nothing(tmp_path: Path) -> None:

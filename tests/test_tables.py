@@ -53,6 +53,7 @@ def test_what_is_written_is_read_and_named(tmp_path: Path, texts: list[str], lim
     assert sum(group.rows for group in record.row_groups) == len(texts)
     for group in record.row_groups:
         assert digest_bytes(data[group.offset : group.offset + group.length]) == group.sha256
+    assert record.footer == digest_bytes(data[record.footer_start :])
 
 
 @given(st.integers(1, 3000))

@@ -193,6 +193,9 @@ def test_a_record_that_was_wrong_from_the_beginning(tmp_path: Path) -> None:
     assert "content id" in damage.what
     (damage,) = find_damage(path, record.model_copy(update={"row_groups": ()}))
     assert damage.where == "row group 0"
+    (damage,) = find_damage(path, record.model_copy(update={"footer": "0" * 64}))
+    assert damage.where == "footer"
+    assert not find_damage(path, record.model_copy(update={"footer": None}))
     assert tuple(row_group_digests(path)) == record.row_groups
 
 

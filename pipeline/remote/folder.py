@@ -6,11 +6,13 @@ fsspec's own settings and the service's environment variables, and stands in no 
 """
 
 import logging
+import os
 import queue
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from headrace.pipeline.errors import InputError, RemoteError
 
@@ -20,13 +22,27 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
+FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError, InputError)
 """What another try would not change."""
+
+
+_PASSWORD = re.compile(r"(https?://)[^/]+@|(://)[^/]*:[^/]*@")
+_QUERY = re.compile(r"(https?://[^?]*)\?.*")
 
 
 def is_remote(place: str) -> bool:
     """Tell whether a place is a URL, and not a path of this machine."""
     return "://" in place
+
+
+def refuse_secrets(url: str) -> None:
+    """Raise `InputError` for a URL that has a password or a query: it would stand in logs, plans and checkpoints."""
+    shown = _QUERY.sub(r"\1?***", _PASSWORD.sub(r"\1\2***@", url))
+    if shown != url:
+        raise InputError(
+            f"{shown}: a URL of a store has no password and no query, which would stand in logs and checkpoints; give "
+            "keys by the service's environment variables or in fsspec's configuration (~/.config/fsspec)"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,11 +68,20 @@ class RemoteFolder:
 
     def at(self, relative: str) -> str:
         """Return the URL of a path."""
-        return f"{self.url.rstrip('/')}/{relative}"
+        return f"{self.url.rstrip('/')}/{relative}".rstrip("/")
 
     def read(self, relative: str, start: int | None = None, end: int | None = None) -> bytes | None:
-        """Return the bytes `[start, end)` of a file, all where no range is given; None where there is no such file."""
-        return self._ask(relative, lambda system, path: bytes(system.cat_file(path, start=start, end=end)))
+        """Return the bytes `[start, end)` of a file, all where no range is given; None where there is no such file.
+
+        Fewer come where the file ends before; that it does is asked twice, since answers may be cut short on the way.
+        """
+
+        def read(system: Any, path: str) -> bytes:
+            return bytes(system.cat_file(path, start=start, end=end))
+
+        data = self._ask(relative, read)
+        short = data is not None and end is not None and len(data) < end - (start or 0)
+        return self._ask(relative, read) if short else data
 
     def size(self, relative: str) -> int | None:
         """Return the length of a file in bytes; None where there is no such file."""
@@ -73,12 +98,25 @@ class RemoteFolder:
 
     def _ask(self, relative: str, ask: Callable[[Any, str], T]) -> T | None:
         """Return an answer of the file system about a path, asked again while it fails; None where nothing is there."""
-        url = self.at(relative)
-        system, path = _file_system(url)
+        url, name = self.at(relative), (os.getpid(), self.url)
+
+        def once() -> T:
+            connected = _OURS.connections.pop(name, None)
+
+            def connect_and_ask() -> tuple[_Connection, T]:
+                there = connected or _connect(self.url)
+                return there, ask(there.system, f"{there.root.rstrip('/')}/{relative}".rstrip("/"))
+
+            there, answer = within(self.patience.seconds, connect_and_ask)
+            _OURS.connections[name] = there  # one that failed, or goes on for nobody, is not used again
+            return answer
+
         try:
-            answer: T = _retrying(url, self.patience)(within, self.patience.seconds, lambda: ask(system, path))
+            answer: T = _retrying(url, self.patience)(once)
         except FileNotFoundError:
             return None
+        except InputError:
+            raise
         except FINAL as error:
             raise InputError(f"{url}: cannot be read: {_said(error)}") from None
         except Exception as error:
@@ -89,23 +127,41 @@ class RemoteFolder:
         return answer
 
 
-def _file_system(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, this process's own, and the path in it."""
+class _Connection(NamedTuple):
+    """A file system of fsspec's, and the path of a folder in it."""
+
+    system: Any
+    root: str
+
+
+class _Connections(threading.local):
+    """The connections of a thread, by process and URL: most file systems cannot be used by several at once."""
+
+    def __init__(self) -> None:
+        self.connections: dict[tuple[int, str], _Connection] = {}
+
+
+_OURS = _Connections()
+
+
+def _connect(url: str) -> _Connection:
+    """Return the file system for a folder; some connect to their service here, so that this takes time and may fail."""
     from fsspec.core import url_to_fs
+    from fsspec.registry import get_filesystem_class
 
     try:
-        system, path = url_to_fs(url)
+        shared = get_filesystem_class(re.split("::|://", url)[0]).async_impl  # those may be used by all threads
+        return _Connection(*url_to_fs(url, skip_instance_cache=not shared))
     except ImportError as error:
         raise InputError(f"{url}: {error}; pip install 'headrace[remote]' brings what S3 needs") from None
     except ValueError as error:
         raise InputError(f"{url}: {error}") from None
-    return system, path
 
 
 def _retrying(url: str, patience: Patience) -> Any:
     """Return what calls a function again while it fails for reasons that may pass."""
     try:
-        from tenacity import Retrying, retry_if_not_exception_type, stop_after_attempt, wait_random_exponential
+        from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
     except ImportError:
         raise InputError(f"{url}: reading from elsewhere needs tenacity; pip install 'headrace[remote]'") from None
 
@@ -116,7 +172,7 @@ def _retrying(url: str, patience: Patience) -> Any:
     return Retrying(
         stop=stop_after_attempt(patience.tries),
         wait=wait_random_exponential(multiplier=0.5, max=patience.longest_pause),
-        retry=retry_if_not_exception_type(FINAL),
+        retry=retry_if_exception(lambda error: isinstance(error, Exception) and not isinstance(error, FINAL)),
         before_sleep=tell,
         reraise=True,
     )

@@ -15,7 +15,10 @@ THREADS = 8
 
 
 class Range(NamedTuple):
-    """The bytes `[start, end)` of a remote file; `digest` is their sha256, or "" where that is not known."""
+    """The bytes `[start, end)` of a remote file.
+
+    `digest` is their sha256, or "" where that is not known; `check` raises `IntegrityError` for bytes that are wrong.
+    """
 
     remote: RemoteFolder
     path: str
@@ -23,6 +26,7 @@ class Range(NamedTuple):
     end: int
     name: str
     digest: str = ""
+    check: Callable[[Data], object] | None = None
 
     @property
     def size(self) -> int:
@@ -88,10 +92,6 @@ class RangeReader:
                 if name not in self._coming and not self._cache.touch(name):
                     self._coming[name] = self._workers.submit(self._fetch_ahead, one)
 
-    def forget(self, wanted: Range) -> None:
-        """Remove a range from the cache, whose bytes turned out to be wrong."""
-        self._cache.drop(wanted.name)
-
     def _fetch_ahead(self, wanted: Range) -> Data | None:
         """Fetch into the cache; return what could not be kept there."""
         data = self._fetch(wanted)
@@ -104,15 +104,10 @@ class RangeReader:
                 self._checked.add(wanted.name)
                 return data
             self._cache.drop(wanted.name)
-        for last in (False, True):  # what was damaged on the way is right the second time
+        fetched = self._read(wanted)
+        if not _is_right(wanted, fetched):  # what was damaged on the way is right the second time
             fetched = self._read(wanted)
-            if _is_right(wanted, fetched):
-                break
-            if last:
-                raise IntegrityError(
-                    f"{wanted.url}: bytes {wanted.start} to {wanted.end} are not what the manifest's sha256 says; "
-                    "put the file there again, or build the tokens again"
-                )
+            _compare(wanted, fetched)
         self._cache.put(wanted.name, fetched)
         return fetched
 
@@ -126,8 +121,23 @@ class RangeReader:
         return data
 
 
+def _compare(wanted: Range, data: Data) -> None:
+    """Raise `IntegrityError` for bytes that are not those of a range."""
+    if wanted.digest and sha256(data).hexdigest() != wanted.digest:
+        raise IntegrityError(
+            f"{wanted.url}: bytes {wanted.start} to {wanted.end} are not what the manifest's sha256 says; "
+            "put the file there again, or build the tokens again"
+        )
+    if wanted.check is not None:
+        wanted.check(data)
+
+
 def _is_right(wanted: Range, data: Data) -> bool:
-    return not wanted.digest or sha256(data).hexdigest() == wanted.digest
+    try:
+        _compare(wanted, data)
+    except IntegrityError:
+        return False
+    return True
 
 
 def _do(future: Future[Data | None], act: Callable[[Range], Data | None], on: Range) -> None:

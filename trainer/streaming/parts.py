@@ -9,12 +9,14 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.pipeline.errors import IntegrityError
+from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_range
+from headrace.pipeline.remote.chunks import Data
 from headrace.pipeline.remote.files import PiecesFile
 from headrace.pipeline.remote.folder import RemoteFolder
+from headrace.pipeline.remote.mirror import MirrorStore
 from headrace.pipeline.remote.ranges import Range, RangeReader
-from headrace.pipeline.schema import StoredFile
+from headrace.pipeline.schema import TOKENS, Manifest, StoredFile
 from headrace.pipeline.tables import column_range
 
 
@@ -105,32 +107,80 @@ class RemoteParts:
     def _footer(self, part: int) -> Range:
         """Return what comes after the last row group: page indexes, and what the file says of itself."""
         file = self._files[part]
-        start = max((group.offset + group.length for group in file.row_groups), default=0)
         name = sha256(f"footer of {file.sha256}".encode()).hexdigest()
-        return Range(self._remote, self._path(part), start, file.bytes, name)
+        where = self._remote, self._path(part), file.footer_start, file.bytes, name
+        # without a digest it is parsed before it is kept, so that one which no reader survives does not stay
+        return Range(*where, file.footer) if file.footer else Range(*where, check=lambda data: self._parsed(part, data))
 
     def _read_metadata(self, part: int) -> pq.FileMetaData:
-        """Return what a part says of itself; if the cache has it wrong, from the file."""
-        try:
-            return self._parsed(part)
-        except IntegrityError:
-            self._reader.forget(self._footer(part))
-            return self._parsed(part)
+        return self._parsed(part, self._reader.get(self._footer(part)))
 
-    def _parsed(self, part: int) -> pq.FileMetaData:
-        """Read a part's footer, which must agree with the manifest."""
-        footer, groups = self._footer(part), self._files[part].row_groups
+    def _parsed(self, part: int, footer: Data) -> pq.FileMetaData:
+        """Return what a part says of itself, which must agree with the manifest, and have the columns of tokens."""
+        url, groups = self._remote.at(self._path(part)), self._files[part].row_groups
         try:
-            metadata = pq.read_metadata(pa.BufferReader(self._reader.get(footer)))
-        except (OSError, pa.ArrowException) as error:
-            raise IntegrityError(f"{footer.url}: its end is no end of a Parquet file ({error})") from None
+            metadata = pq.read_metadata(pa.BufferReader(footer))
+            columns = list(metadata.schema.to_arrow_schema().remove_metadata())
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+            raise IntegrityError(f"{url}: its end is no end of a Parquet file ({error})") from None
         agrees = metadata.num_row_groups == len(groups) and all(
             metadata.row_group(n).num_rows == group.rows and _within(metadata.row_group(n), group.offset, group.length)
             for n, group in enumerate(groups)
         )
         if not agrees:
-            raise IntegrityError(f"{footer.url}: its footer names other row groups than the manifest")
+            raise IntegrityError(f"{url}: its footer names other row groups than the manifest")
+        if columns != list(TOKENS)[: len(columns)]:
+            raise IntegrityError(f"{url}: its footer names other columns than tokens have")
         return metadata
+
+
+class MirroredParts:
+    """Parts of a store elsewhere, which may be built again meanwhile: the same rows in other bytes.
+
+    Where bytes are not what the manifest says, the manifest is asked for again.
+    """
+
+    def __init__(self, store: MirrorStore, tokens: Manifest, reader: RangeReader) -> None:
+        self._store, self._reader = store, reader
+        self._current = tokens, self._of(tokens)
+
+    def _of(self, tokens: Manifest) -> RemoteParts:
+        folder = self._store.relative(self._store.artifact_folder(tokens.stage, tokens.key))
+        return RemoteParts(self._store.remote, folder, _files(tokens), self._reader)
+
+    def read(self, part: int, groups: Sequence[int], columns: Sequence[str]) -> pa.Table:
+        """See `Parts`.
+
+        Raises:
+            StoreError: the store was built again, with other row groups.
+        """
+        tokens, parts = self._current
+        try:
+            return parts.read(part, groups, columns)
+        except IntegrityError:
+            renewed = self._store.renewed(tokens)
+            if renewed is None:
+                raise
+        if _rows(renewed) != _rows(tokens):
+            raise StoreError(
+                f"{self._store.remote.url}: the store was built again meanwhile, {tokens.name!r} has other row groups; "
+                "start the same command again"
+            )
+        self._current = renewed, self._of(renewed)
+        return self._current[1].read(part, groups, columns)
+
+    def ranges(self, part: int, groups: Sequence[int]) -> list[Range]:
+        """Return the ranges of row groups, after that of the part's footer."""
+        return self._current[1].ranges(part, groups)
+
+
+def _files(tokens: Manifest) -> list[StoredFile]:
+    return [part.files[tokens.table] for part in tokens.parts]
+
+
+def _rows(tokens: Manifest) -> list[list[int]]:
+    """Return how many rows each row group of each part has."""
+    return [[group.rows for group in file.row_groups] for file in _files(tokens)]
 
 
 def _within(group: pq.RowGroupMetaData, offset: int, length: int) -> bool:

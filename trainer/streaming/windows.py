@@ -26,7 +26,7 @@ from headrace.pipeline.store import Store
 from headrace.pipeline.tables import as_numbers, read_columns
 from headrace.pipeline.vocabulary import Vocabulary, token_dtype
 from headrace.trainer.streaming.beside import stored_columns, values_of
-from headrace.trainer.streaming.parts import LocalParts, Parts, RemoteParts
+from headrace.trainer.streaming.parts import LocalParts, MirroredParts, Parts
 from headrace.trainer.streaming.splicing import spliced
 
 Int64s = NDArray[np.int64]
@@ -147,7 +147,7 @@ class TokenTable:
         self._files = [part.files[tokens.table] for part in tokens.parts]
         self._parts: Parts = LocalParts(self._folder, self._files)
         if isinstance(store, MirrorStore) and reader is not None:
-            self._parts = RemoteParts(store.remote, store.relative(self._folder), self._files, reader)
+            self._parts = MirroredParts(store, tokens, reader)
         self._dtype = token_dtype(int(tokens.facts["token_bytes"]))
         self._index, self._index_folder = index, store.artifact_folder(index.stage, index.key)
         self._split, self._heldout = split, int(index.config["heldout"])
