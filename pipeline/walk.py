@@ -241,7 +241,7 @@ class Walker:
         yield from self._one(f"{label} bands", "bands", bands)
         if step.against:
             self.upstream |= find_indexes(step, bands, self.recipe, self.store)
-            yield from self._one(f"{label} earlier", "verdicts", earlier_stage(step, bands, duplicates))
+            yield from self._one(f"{label} earlier", "verdicts", earlier_stage(step, self.recipe, bands, duplicates))
         task_bytes = self.recipe.sharding.task_mebibytes * MEBIBYTE
         partitions = Buckets.num_partitions(Planning(self.store, self.upstream), task_bytes)
         yield from self._one(f"{label} buckets", "buckets", Buckets(partitions=partitions, suppressed=suppressed))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.filters.contract import TextBatch
+from headrace.filters.lsh import choose_bands
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built, build
 from headrace.pipeline.engines import InlineEngine, make_engine
@@ -195,6 +196,30 @@ def test_with_verification_nothing_is_removed_that_does_not_resemble_its_survivo
             true = jaccard(texts[row.name], texts[row.survivor])
             assert true >= 0.8
             assert row.evidence == {"jaccard": round(true, 4)}
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+def test_a_threshold_chooses_bands_that_need_not_use_all_hashes(threshold: float, tmp_path: Path) -> None:
+    """Candidates are those of a plain comparison of bands; estimates are of all hashes."""
+    texts = families(5, 20)
+    built = run(write(tmp_path / "in", texts), minhash(threshold=threshold, verify="none"))
+    bands, length = choose_bands(threshold, 112)
+    assert bands * length < 112
+    signed = MinHash().measure(TextBatch(list(texts.values()), [""] * len(texts)))["signature"]
+    hashes = np.stack([np.frombuffer(one, "<u8") for one in signed if one is not None])
+    cut = hashes[:, : bands * length].reshape(len(hashes), bands, length)
+    met = (cut[:, None] == cut[None]).all(axis=-1).any(axis=-1)
+    while not np.array_equal(met, joined := (met.astype(int) @ met) > 0):
+        met = joined
+    expected = {frozenset(np.array(list(texts))[row].tolist()) for row in met if row.sum() > 1}
+    found = rows(built)
+    clusters = {row.cluster for row in found.values()} - {None}
+    assert {frozenset(name for name, row in found.items() if row.cluster == one) for one in clusters} == expected
+    for row in found.values():
+        if row.survivor:
+            left, right = (signed[list(texts).index(name)] for name in (row.name, row.survivor))
+            share = float(np.equal(np.frombuffer(left, "<u8"), np.frombuffer(right, "<u8")).mean())
+            assert row.evidence == {"estimated_jaccard": round(share, 4)}
 
 
 def test_clusters_are_named_by_their_smallest_id_and_know_their_size(tmp_path: Path) -> None:

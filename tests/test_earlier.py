@@ -70,6 +70,21 @@ def earlier(built: Built, label: str = "minhash 2 earlier") -> dict[str, dict[st
     return {names[row["doc_id"]]: row for path in paths for row in pq.read_table(path).to_pylist()}
 
 
+def test_bands_of_a_threshold_are_compared_with_an_index_of_the_same(tmp_path: Path) -> None:
+    """They use 108 of 112 hashes, and all of them are in the index and in the estimate."""
+    texts = families(1, 20)
+    built = run(write(tmp_path / "first", texts), minhash(threshold=0.7))
+    assert index(built, "first")["documents"] == built.corpus.rows
+    folder = second_crawl(texts, tmp_path)
+    found = earlier(run(folder, minhash(threshold=0.7, against=["first"])))
+    assert (
+        found[f"copy {min(kept(rows(built)) - {'only'})}"]["evidence"] == '{"corpus":"first","estimated_jaccard":1.0}'
+    )
+    assert found["new"]["reason"] is None
+    with pytest.raises(RecipeError, match=r'"bands":12.*"rows":9.*the step has .*"bands":14.*"rows":8'):
+        run(folder, minhash(against=["first"]))
+
+
 def test_of_several_corpora_the_nearest_is_named(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     text = words(random, 100)

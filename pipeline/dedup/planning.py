@@ -83,17 +83,31 @@ def duplicate_stages(
     return bands, duplicates
 
 
-def earlier_stage(step: ExactStep | MinHashStep, bands: Bands, duplicates: Duplicates) -> Earlier:
+def earlier_stage(step: ExactStep | MinHashStep, recipe: Recipe, bands: Bands, duplicates: Duplicates) -> Earlier:
     """Return the stage that compares documents with the indexes that a step names."""
+    signal = id_of_column(bands.column)
     return Earlier(
         column=bands.column,
-        num_hashes=bands.bands * bands.rows,
+        num_hashes=num_hashes(bands.column, measure_stage(recipe, signal) if signal else None),
         bits=bands.bits,
         against=tuple(step.against),
         reason=duplicates.reason,
         similarity=duplicates.similarity,
         most=duplicates.most,
     )
+
+
+def num_hashes(column: str, measure: Measure | None) -> int:
+    """Return how many hashes a document has in a column, whatever bands are made of: a signature's, or a digest's.
+
+    `measure` is the stage that measures it, None where it is a column of documents.
+    """
+    if measure is None:
+        return _PAYLOAD_HASHES
+    if column.endswith(f".{SIGNATURE}"):
+        signal: Any = measure.make()
+        return int(signal.num_hashes)
+    return _DIGEST_HASHES
 
 
 def measured_as(stage: Measure) -> dict[str, Any]:
