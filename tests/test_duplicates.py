@@ -348,6 +348,24 @@ def test_what_a_later_rule_drops_leaves_its_place_to_the_next(tmp_path: Path) ->
     assert kept(rows(run(folder, step + LATER.replace("RULE", every)))) == {"3", "only"}
 
 
+def test_what_is_measured_without_what_a_later_step_finds_is_not_asked_beforehand(tmp_path: Path) -> None:
+    """Repeats are found among the documents that are left, so what is measured without them comes after."""
+    folder = write(tmp_path / "in", alike(280, 284, 288, 292))
+    measured = '[[steps]]\nkind = "measure"\nsignals = ["NAME"]\nview = "VIEW"\n'
+    later = '[[steps]]\nkind = "substrings"\nwords = 10\n' + measured.replace("NAME", "fineweb").replace("VIEW", "c4")
+    later = '[[steps]]\nkind = "measure"\nsignals = ["c4"]\n' + later
+    later += measured.replace("NAME", "gopher_quality").replace("VIEW", "substrings")
+    rules = [f'{{ column = "{name}", max = 286 }}' for name in ("gopher_quality@substrings.num_words", "c4.num_lines")]
+    built = run(
+        folder, minhash(survivor="longest") + later + '[[steps]]\nkind = "rules"\nrules = [' + ", ".join(rules) + "]"
+    )
+    assert kept(rows(built)) == {"3", "only"}
+    labels = [step.label for step in built.lock.steps]
+    assert labels.index("measure fineweb@c4") < labels.index("minhash 2") < labels.index("substrings 4")
+    assert labels.index("substrings 4") < labels.index("measure gopher_quality@substrings")
+    assert built.corpus.rows == 1, "the other has too many words when none of them is said again"
+
+
 def test_exact_duplicates_are_found_by_digests(tmp_path: Path) -> None:
     texts = {"0": "One text,  of words.", "1": "One text, of\nwords.", "2": "one text, of words.", "3": "", "4": " "}
     folder = write(tmp_path / "in", texts)
