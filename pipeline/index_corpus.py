@@ -61,9 +61,9 @@ def index_corpus(
     documents = IndexDocuments(column=stage.column, bits=stage.bits)
     upstream["indexed"] = _make("index documents", documents, upstream, store, engine, watch)
     partitions = Buckets.num_partitions(Planning(store, upstream), TASK_BYTES)
-    shape = {"bands": stage.bands, "rows": stage.rows, "bits": stage.bits}
+    shape = stage.model_dump(include={"column", "bands", "rows", "bits", "scope"})
     measured = {"document": stage.column} if measure is None else measured_as(measure)
-    keys = IndexKeys(column=stage.column, measured=measured, partitions=partitions, **shape)  # type: ignore[arg-type]
+    keys = IndexKeys(measured=measured, partitions=partitions, **shape)
     made = _make("index keys", keys, upstream, store, engine, watch)
     give_name(name, made, store)
     row_bytes = 16 + num_hashes(stage.column, measure) * stage.bits // 8

@@ -1,6 +1,8 @@
 """Earlier corpora: what they hold is dropped by their index, and the document that it resembles is named."""
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from headrace.pipeline.build import Built
 from headrace.pipeline.dedup.entries import Entries
 from headrace.pipeline.dedup.indexed import CorpusIndex, keys_to_bytes
 from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.names import find_named
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.stages.earlier import _whole_rows
 from headrace.pipeline.why import why
@@ -161,6 +164,27 @@ def test_an_index_of_other_hashes_is_refused_with_both_sets(tmp_path: Path) -> N
         run(folder, minhash(against=["first"], rows=4))
     with pytest.raises(RecipeError, match=r"no index is called 'frist'.*did you mean 'first'"):
         run(folder, minhash(against=["frist"]))
+
+
+@pytest.mark.parametrize(("first", "second"), [(["source"], []), ([], ["source"])])
+def test_an_index_of_another_scope_is_refused_with_both_sets(
+    first: list[str], second: list[str], tmp_path: Path
+) -> None:
+    """Keys are those of a scope, so it would find nothing."""
+    texts = families(1, 10)
+    index(run(write(tmp_path / "first", texts), minhash(scope=first)), "first")
+    folder = second_crawl(texts, tmp_path)
+    made, asked = (re.escape(json.dumps(scope)) for scope in (first, second))
+    with pytest.raises(RecipeError, match=rf'"scope":{made}.*the step has .*"scope":{asked}'):
+        run(folder, minhash(against=["first"], scope=second))
+    same = earlier(run(folder, minhash(against=["first"], scope=first)))
+    assert sum(row["reason"] is not None for row in same.values()) > 20
+
+
+def test_the_index_of_a_step_without_scope_is_named_as_before_scopes_were_told(tmp_path: Path) -> None:
+    _, built = first_crawl(tmp_path)
+    index(built, "first")
+    assert "scope" not in find_named("index", "first", built.store).config
 
 
 def test_commands_say_what_is_wrong(tmp_path: Path) -> None:

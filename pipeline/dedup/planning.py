@@ -127,15 +127,16 @@ def find_indexes(step: ExactStep | MinHashStep, bands: Bands, recipe: Recipe, st
     """Return the artifacts of the indexes that a step names, by the roles that stages read them in.
 
     Raises:
-        RecipeError: the store has no such index, or one was made of other hashes or bands.
+        RecipeError: the store has no such index, or one was made of other hashes, bands or scopes.
         StoreError, IntegrityError: the artifact is gone or damaged.
     """
     found: dict[str, Manifest] = {}
     hashed = hashed_as(bands.column, recipe)
     for name in step.against:
         index = find_named(IndexKeys.name, name, store)
-        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, **hashed}
+        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, "scope": list(bands.scope), **hashed}
         theirs = {key: index.config[key] for key in ("bands", "rows", "bits")} | index.config["measured"]
+        theirs["scope"] = index.config.get("scope", [])
         if theirs != made:
             raise RecipeError(
                 f"the index {name!r} cannot be compared with this step: it was made with {canonical_json(theirs)}, "

@@ -55,17 +55,19 @@ class IndexDocuments(Stage):
 
 @register
 class IndexKeys(Stage):
-    """Gathers the band keys of one of `partitions` ranges; `measured` says what the hashes are."""
+    """Gathers the band keys of one of `partitions` ranges; `measured` says what the hashes are, `scope` as in bands."""
 
     name: ClassVar[str] = "index"
     version: ClassVar[int] = 1
     table: ClassVar[str] = "keys"
+    added: ClassVar[tuple[str, ...]] = ("scope",)
 
     column: str
     bands: int
     rows: int
     bits: Literal[32, 64] = 64
     measured: dict[str, Any]
+    scope: tuple[str, ...] = ()
     partition: int = Field(default=0, ge=0)
     partitions: int = Field(default=1, ge=1)
 
