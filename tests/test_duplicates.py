@@ -451,7 +451,7 @@ def test_a_bucket_of_equal_signatures_is_walked_once(number: int) -> None:
     found = Found(np.tile(np.arange(number, dtype=np.uint64), 14), np.full(14, number, np.uint32))
     everyone = np.arange(number)
     signatures = np.broadcast_to(np.arange(112, dtype=np.uint64), (number, 112)).copy()
-    arranged = Arranged.of(found, everyone, everyone, 128)
+    arranged = Arranged.of(found, everyone, everyone, 128, 0)
     resolved = Resolver(arranged, signatures, 0.7, 128, 0).by_estimate()
     assert (resolved.survivors[0], set(resolved.survivors[1:].tolist()), resolved.num_crowded) == (-1, {0}, 0)
     assert set(resolve_components(found, everyone, everyone, signatures).survivors[1:].tolist()) == {0}
@@ -459,3 +459,36 @@ def test_a_bucket_of_equal_signatures_is_walked_once(number: int) -> None:
     unlike = Resolver(arranged, random, 0.7, 128, 0).by_estimate()
     assert (unlike.survivors == -1).all()
     assert unlike.num_crowded == number - 128
+
+
+@pytest.mark.parametrize("number", [50_000])
+def test_a_bucket_of_documents_that_were_taken_down_is_walked_once(number: int) -> None:
+    """As many were taken down, in one bucket, as have equal hashes elsewhere: each is held by its equal."""
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.candidates import Arranged
+    from headrace.pipeline.dedup.resolving import Resolver
+
+    everyone = np.arange(2 * number)
+    found = Found(everyone.astype(np.uint64), np.array([2 * number], np.uint32))
+    arranged = Arranged.of(found, everyone, everyone, 128, number)
+    hashes = np.random.default_rng(2).integers(0, 1 << 61, (number, 112), dtype=np.uint64)
+    resolved = Resolver(arranged, np.concatenate([hashes, hashes]), 0.7, 128, number).by_estimate()
+    assert np.array_equal(resolved.survivors, np.append(np.full(number, -1), np.arange(number)))
+    assert set(resolved.similarities[number:].tolist()) == {1.0}
+    equal = np.broadcast_to(hashes[0], hashes.shape)
+    changed = equal.copy()
+    changed[:, 0] = np.arange(number)
+    resolved = Resolver(arranged, np.concatenate([equal, changed]), 0.7, 128, number).by_estimate()
+    assert set(resolved.survivors[number:].tolist()) == {0}
+
+
+def test_what_was_taken_down_is_compared_within_its_scope_alone() -> None:
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.candidates import Arranged
+    from headrace.pipeline.dedup.resolving import Resolver
+
+    everyone = np.arange(4)  # the first was taken down, the third and fourth are of another scope
+    found = Found(np.array([0, 1, 2, 3], np.uint64), np.array([2, 2], np.uint32))
+    arranged = Arranged.of(found, everyone, everyone, 128, 1)
+    signatures = np.broadcast_to(np.arange(112, dtype=np.uint64), (4, 112)).copy()
+    assert Resolver(arranged, signatures, 0.7, 128, 1).by_estimate().survivors.tolist() == [-1, 0, -1, 2]

@@ -70,20 +70,20 @@ class Comparison:
 
 
 class TextSimilarities:
-    """Similarities of candidates, given by rank; `compared` are all pairs that were asked about."""
+    """Similarities of candidates, by rank, and their `contents`; `compared` are all pairs that were asked about."""
 
     def __init__(
         self, tables: DecidingTables, signal: Shingled, view: str, rows: Int64s, contents: Uint64s, known: Compared
     ) -> None:
         self._tables, self._signal, self._view = tables, signal, view
-        self._rows, self._contents = rows, contents  # by rank
+        self._rows, self.contents = rows, contents  # by rank
         self._known, self.compared = known, Compared.none()
         self._sets = _Sets(tables.folder, len(rows))
 
     def of(self, pairs: Uint64s) -> Float64s:
         """Return the Jaccard similarity of each pair, given as `rank of one << 32 | rank of the other`."""
         left, right = (pairs >> np.uint64(32)).astype(np.int64), (pairs & _RIGHT).astype(np.int64)
-        contents = self._contents[left], self._contents[right]
+        contents = self.contents[left], self.contents[right]
         places = self._known.find(*contents)
         missing = np.flatnonzero(places < 0)
         if len(missing):

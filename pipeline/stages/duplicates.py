@@ -117,8 +117,9 @@ class Duplicates(Stage):
         hashes = tables.hashes(self.column, self.bits, rows, ranks_of(facts.order))
         if self.verify == "none":
             return resolve_components(buckets, rows, facts.order, hashes)
-        arranged = Arranged.of(buckets, rows, facts.order, self.most)
-        resolver = Resolver(arranged, hashes, self.similarity, self.most, int(facts.taken_down.sum()))
+        num_down = int(facts.taken_down.sum())
+        arranged = Arranged.of(buckets, rows, facts.order, self.most, num_down)
+        resolver = Resolver(arranged, hashes, self.similarity, self.most, num_down)
         if self._comparison is None:
             return resolver.by_estimate()
         return resolver.by_similarity(self._comparison.similarities(tables, rows, facts.order))
