@@ -15,6 +15,7 @@ from headrace.filters.contract import TextBatch
 from headrace.filters.lsh import choose_bands
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built, build
+from headrace.pipeline.dedup.ranking import parse_date
 from headrace.pipeline.engines import InlineEngine, make_engine
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import Recipe
@@ -314,6 +315,30 @@ def test_the_survivor_is_the_one_that_is_asked_for(keys: dict[str, Any], expecte
     folder = write(tmp_path / "in", dated({name: texts[name] for name in "0123"}, dates))
     other = write(tmp_path / "b", dated({"4": texts["4"]}, ["2021-01-01"]))
     assert kept(rows(run(folder, minhash(**keys), b=other))) == {expected}
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2013-05-20T12:34:56Z", 1369053296),
+        ("20130520T123456+0200", 1369046096),
+        ("20130520", 1369008000),
+        ("2013-W21-1", 1369008000),
+        (" 20130520123456\n", 1369053296),
+        ("Mon, 20 May 2013 12:34:56 GMT", 1369053296),
+        ("1369053296", None),  # seconds since 1970, which are no year, month, day and time
+        ("2013052012345", None),
+        ("201305201234", None),
+        ("Mon, 20 May 2013 12:34:56 +9999999999999", None),
+        ("20 May 20130000000000000000 12:00:00 GMT", None),
+        ("Mon, 99999999999999999999 May 2013 12:00:00 GMT", None),
+        ("20 May 2013 99999999999999999999:00:00 GMT", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_dates_are_of_three_forms_or_none(date: str, expected: int | None) -> None:
+    assert parse_date(date) == expected
 
 
 def test_the_first_is_the_one_with_the_smallest_id(tmp_path: Path) -> None:
