@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from headrace.pipeline.build import Built
-from headrace.pipeline.dedup.entries import Entries
+from headrace.pipeline.dedup.entries import Entries, fixed_hashes, take_hashes
 from headrace.pipeline.dedup.indexed import CorpusIndex, keys_to_bytes
-from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.errors import IntegrityError, RecipeError
 from headrace.pipeline.names import find_named
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.stages.earlier import _whole_rows
@@ -125,6 +126,23 @@ def test_how_much_is_looked_at_together_decides_nothing(tmp_path: Path, at_once:
     assert np.array_equal(np.concatenate([whole[1][some] for some in slices]), whole[1])
     for one_slice, other_slice in itertools.pairwise(slices):
         assert whole[0][one_slice][-1] < whole[0][other_slice][0]
+
+
+def test_hashes_of_a_part_may_be_more_than_two_gibibytes() -> None:
+    """Signatures of 2.6 million documents: one piece of memory, 40 times over."""
+    hashes = np.random.default_rng(4).integers(0, 1 << 61, (1 << 16, 112), dtype=np.uint64)
+    values = pa.py_buffer(hashes.tobytes())
+    offsets = pa.py_buffer(np.arange(0, len(values) + 1, 896, dtype=np.int32).tobytes())
+    column = pa.chunked_array([pa.BinaryArray.from_buffers(pa.binary(), 1 << 16, [None, offsets, values])] * 40)
+    assert column.nbytes > 1 << 31
+    rows = np.array([0, 0, 5, 65_535, 65_536, len(column) - 1])
+    assert np.array_equal(take_hashes(column, rows, 64, Path("x")), hashes[rows % len(hashes)])
+    assert len(take_hashes(column, rows[:0], 64, Path("x"))) == 0
+    few = pa.chunked_array([column.chunk(0).slice(7, 3), column.chunk(0).slice(0, 0), column.chunk(1).slice(9, 1)])
+    assert np.array_equal(fixed_hashes(few, 64, Path("x")), hashes[[7, 8, 9, 9]])
+    uneven = pa.chunked_array([[b"12345678"], [b"1234567812345678"]])
+    with pytest.raises(IntegrityError, match="x: the hashes of a column must all be equally many"):
+        fixed_hashes(uneven, 64, Path("x"))
 
 
 def test_what_the_corpus_dropped_is_not_in_its_index(tmp_path: Path) -> None:

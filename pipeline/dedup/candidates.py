@@ -4,18 +4,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.pipeline.dedup.buckets import Buckets
-from headrace.pipeline.dedup.entries import fixed_hashes
+from headrace.pipeline.dedup.entries import Hashes, fixed_hashes
 from headrace.pipeline.tables import read_batches
 
 Int64s = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.unsignedinteger[Any]]
 
 IN_MEMORY_BYTES = 512 << 20
 """Of signatures; more are mapped from an unnamed file."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from headrace.pipeline.dedup.candidates import Hashes, Int64s
-from headrace.pipeline.dedup.entries import Entries, Uint64s
+from headrace.pipeline.dedup.candidates import Int64s
+from headrace.pipeline.dedup.entries import Entries, Hashes, Uint64s
 from headrace.pipeline.errors import IntegrityError
 
 _ID_BYTES = 16

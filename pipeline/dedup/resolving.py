@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from headrace.filters.lsh import band_keys, estimate_jaccard, mix
 from headrace.pipeline.dedup.buckets import Buckets
-from headrace.pipeline.dedup.candidates import Arranged, Hashes, Int64s, ranks_of
+from headrace.pipeline.dedup.candidates import Arranged, Int64s, ranks_of
+from headrace.pipeline.dedup.entries import Hashes
 from headrace.pipeline.dedup.pairs import Compared
 
 Float64s = npt.NDArray[np.float64]

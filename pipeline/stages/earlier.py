@@ -13,9 +13,9 @@ import pyarrow as pa
 from pydantic import Field
 
 from headrace.filters.lsh import estimate_jaccard
-from headrace.pipeline.dedup.candidates import Hashes, Int64s
+from headrace.pipeline.dedup.candidates import Int64s
 from headrace.pipeline.dedup.clusters import SIMILARITY_DIGITS
-from headrace.pipeline.dedup.entries import Entries, Uint64s, fixed_hashes
+from headrace.pipeline.dedup.entries import Entries, Hashes, Uint64s, take_hashes
 from headrace.pipeline.dedup.indexed import CorpusIndex
 from headrace.pipeline.doc_ids import hex_ids
 from headrace.pipeline.hashing import canonical_json
@@ -66,7 +66,8 @@ class Earlier(Verdicts):
             index = CorpusIndex(keys, documents, self.num_hashes, self.bits)
             for rows, numbers in index.pairs(Entries.open(bands), kept, self.most):
                 for some in _whole_rows(rows, _AT_ONCE):
-                    own = fixed_hashes(column.take(pa.array(rows[some])), self.bits, signals)
+                    distinct, places = np.unique(rows[some], return_inverse=True)
+                    own = take_hashes(column, distinct, self.bits, signals)[places]
                     order = np.argsort(numbers[some], kind="stable")
                     ids, hashes = index.documents(numbers[some][order])
                     best.add(number, rows[some][order], own[order], ids, hashes, self.similarity)
