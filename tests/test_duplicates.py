@@ -253,6 +253,24 @@ def test_order_parts_partitions_and_workers_do_not_matter(tmp_path: Path, monkey
     assert {name: row for name, row in alone.items() if name not in big} == usual
 
 
+def test_findings_and_pairs_are_the_same_however_many_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ids are more than Arrow puts into one array, where many million documents have duplicates."""
+    texts = families(4, 40)
+    folder, again = write(tmp_path / "in", texts, files=2), write(tmp_path / "b", texts)
+    made = [run(folder, minhash(verify="jaccard"), b=again, store="one")]
+    monkeypatch.setattr("headrace.pipeline.doc_ids.ROWS_AT_ONCE", 7)
+    made.append(run(folder, minhash(verify="jaccard"), b=again, store="two"))
+    one, two = (
+        [(part.files["findings"].content, part.files["pairs"].content) for part in built.manifests[role].parts]
+        for built, role in ((built, "findings:duplicates") for built in made)
+    )
+    assert one == two
+    assert made[0].manifests["findings:duplicates"].rows > 30
+    assert made[0].manifests["findings:distinct"].content == made[1].manifests["findings:distinct"].content
+
+
 def test_template_pages_are_not_duplicates(tmp_path: Path) -> None:
     """2,000 pages that share four fifths of their words word for word, and differ in the facts between."""
     random = np.random.default_rng(6)

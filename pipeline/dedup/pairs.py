@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headrace.filters.lsh import mix
-from headrace.pipeline.doc_ids import hex_ids, id_words
+from headrace.pipeline.doc_ids import hex_ids, id_words, row_slices
 from headrace.pipeline.schema import PAIRS
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import METADATA_PREFIX, read_columns
@@ -55,10 +55,12 @@ class Compared:
         numbers = [np.append(self.shared, other.shared), np.append(self.total, other.total)]
         return Compared.of(both[:, :2], both[:, 2:], *numbers)
 
-    def to_batch(self) -> pa.RecordBatch:
-        """Return the pairs as rows of a table."""
-        ids = hex_ids(self.contents[:, :2]), hex_ids(self.contents[:, 2:])
-        return pa.RecordBatch.from_arrays([*ids, pa.array(self.shared), pa.array(self.total)], schema=PAIRS)
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the pairs as rows of a table."""
+        for some in row_slices(len(self.shared)):
+            ids = hex_ids(self.contents[some, :2]), hex_ids(self.contents[some, 2:])
+            numbers = pa.array(self.shared[some]), pa.array(self.total[some])
+            yield pa.RecordBatch.from_arrays([*ids, *numbers], schema=PAIRS)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "Compared":

@@ -94,12 +94,12 @@ class Duplicates(Stage):
         tables = DecidingTables({role: input_paths(task, store, role) for role in self.inputs()}, store)
         buckets = Buckets.together([Buckets.open(path) for path in input_paths(task, store, "buckets")])
         found = self.find(buckets, tables, suppressed_rows(input_paths(task, store, SUPPRESSIONS)))
-        batch = found.findings(self.reason, self._evidence)
-        files = {self.table: write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})}
+        batches = found.findings(self.reason, self._evidence)
+        files = {self.table: write_table(store.new_file(task, self.table), FINDINGS, batches, {"task": task.key})}
         if self._comparison:
             stated = {"task": task.key, SHINGLES: self._comparison.digest}
-            pairs = found.resolved.compared.to_batch()
-            files["pairs"] = write_table(store.new_file(task, "pairs"), PAIRS, [pairs], stated)
+            pairs = found.resolved.compared.to_batches()
+            files["pairs"] = write_table(store.new_file(task, "pairs"), PAIRS, pairs, stated)
         told: dict[str, int | str] = {
             "candidates": len(found.rows),
             "crowded": found.resolved.num_crowded,
