@@ -11,6 +11,7 @@ import pytest
 from headrace.filters.contract import TextBatch
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built
+from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.store import Store
 from headrace.pipeline.suppressions import in_force, suppress, text_digest, withdraw
 from headrace.pipeline.verify import verify
@@ -166,3 +167,10 @@ def test_the_commands_add_list_check_and_withdraw(tmp_path: Path) -> None:
     checked = headrace("suppress", "check", *store, "--json")
     assert [(one["url"], one["what"]) for one in checked.json["held"]] == [("http://x.org/down", "payload")]
     assert "no suppression in force" in headrace("suppress", "remove", "abc", *store, "--reason", "x").err
+
+
+def test_only_steps_that_compare_with_what_was_taken_down_are_made_anew_for_it() -> None:
+    stage = Duplicates(column="minhash.signature", reason="near_duplicate")
+    assert stage.resources() == {}
+    assert stage.model_copy(update={"suppressed": True, "verify": "none"}).resources() == {}
+    assert stage.model_copy(update={"suppressed": True}).resources() == {"taken_down": "2"}

@@ -32,6 +32,9 @@ from headrace.pipeline.store import Store
 from headrace.pipeline.tables import write_table
 from headrace.pipeline.views import role_of_column, roles_of_columns
 
+_TAKEN_DOWN = {"taken_down": "2"}
+"""Since 2 all that was taken down is compared; steps without it are as they were."""
+
 
 @register
 class Duplicates(Stage):
@@ -82,8 +85,9 @@ class Duplicates(Stage):
         return None if self.shingles is None else Comparison(Measure.model_validate(self.shingles, strict=False))
 
     def resources(self) -> dict[str, str]:
-        """Return what decides the shingles, where texts are compared."""
-        return self._comparison.measure.resources() if self._comparison else {}
+        """Return what decides the shingles, where texts are compared, and how what was taken down is."""
+        shingles = self._comparison.measure.resources() if self._comparison else {}
+        return shingles | (_TAKEN_DOWN if self.suppressed and self.verify != "none" else {})
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return the one task, over all parts."""
