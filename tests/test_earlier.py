@@ -11,7 +11,7 @@ import pytest
 
 from headrace.pipeline.build import Built
 from headrace.pipeline.dedup.entries import Entries, fixed_hashes, take_hashes
-from headrace.pipeline.dedup.indexed import CorpusIndex, keys_to_bytes
+from headrace.pipeline.dedup.indexed import CorpusIndex, documents_to_bytes, keys_to_bytes
 from headrace.pipeline.errors import IntegrityError, RecipeError
 from headrace.pipeline.names import find_named
 from headrace.pipeline.stages.buckets import Buckets
@@ -115,8 +115,10 @@ def test_how_much_is_looked_at_together_decides_nothing(tmp_path: Path, at_once:
     own = random.integers(0, 64, 200).astype(np.uint64) << np.uint64(58)
     entries = Entries.of(own, random.integers(0, 25, 200).astype(np.uint32))
     chosen = random.random(25) < 0.8
-    (whole,) = list(found.pairs(entries, chosen, 5))
-    pieces = list(found.pairs(entries, chosen, 5, at_once))
+    shared = found.shared(entries, chosen, 5)
+    assert shared.num_crowded
+    (whole,) = list(shared.pairs())
+    pieces = list(shared.pairs(at_once))
     assert np.array_equal(np.concatenate([rows for rows, _ in pieces]), whole[0])
     assert np.array_equal(np.concatenate([numbers for _, numbers in pieces]), whole[1])
     assert len(pieces) > 1
@@ -143,6 +145,35 @@ def test_hashes_of_a_part_may_be_more_than_two_gibibytes() -> None:
     uneven = pa.chunked_array([[b"12345678"], [b"1234567812345678"]])
     with pytest.raises(IntegrityError, match="x: the hashes of a column must all be equally many"):
         fixed_hashes(uneven, 64, Path("x"))
+
+
+def test_which_documents_of_a_key_are_compared_does_not_depend_on_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those with the smallest ids; how many keys have more is told."""
+    monkeypatch.setattr("headrace.pipeline.dedup.indexed.PAIRS_AT_ONCE", 50)
+    random = np.random.default_rng(12)
+    ids = random.integers(0, 1 << 63, (300, 2), dtype=np.uint64)
+    ids[:40, 0] = 7
+    keys = random.integers(0, 12, 300).astype(np.uint64) << np.uint64(60)
+    hashes = random.integers(0, 1 << 63, (300, 2), dtype=np.uint64)
+    own = Entries.of(np.arange(14, dtype=np.uint64) << np.uint64(60), np.arange(14, dtype=np.uint32))
+    met = []
+    for name in ("one", "other"):
+        order = random.permutation(300)
+        for number, mine in enumerate(np.split(order, [110, 110, 250])):
+            (tmp_path / f"{name}-{number}").write_bytes(documents_to_bytes(ids[mine], hashes[mine]))
+        (tmp_path / f"{name}.keys").write_bytes(keys_to_bytes(keys[order], np.arange(300, dtype=np.uint64)))
+        found = CorpusIndex([tmp_path / f"{name}.keys"], [tmp_path / f"{name}-{number}" for number in range(4)], 2, 64)
+        shared = found.shared(own, np.ones(14, dtype=bool), 20)
+        rows, numbers = (np.concatenate(pieces) for pieces in zip(*shared.pairs(), strict=True))
+        met.append({(int(row), tuple(ids[order[number]].tolist())) for row, number in zip(rows, numbers, strict=True)})
+        assert shared.num_crowded == (np.unique(keys, return_counts=True)[1] > 20).sum() > 5
+        assert np.array_equal(found.documents(np.arange(300))[0], ids[order])
+    expected = set()
+    for row, key in enumerate(own.keys):
+        expected |= {(row, one) for one in sorted(map(tuple, ids[keys == key].tolist()))[:20]}
+    assert met == [expected, expected]
 
 
 def test_what_the_corpus_dropped_is_not_in_its_index(tmp_path: Path) -> None:
