@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -535,3 +536,31 @@ def test_what_was_taken_down_is_compared_within_its_scope_alone() -> None:
     arranged = Arranged.of(found, everyone, everyone, 128, 1)
     signatures = np.broadcast_to(np.arange(112, dtype=np.uint64), (4, 112)).copy()
     assert Resolver(arranged, signatures, 0.7, 128, 1).by_estimate().survivors.tolist() == [-1, 0, -1, 2]
+
+
+@pytest.mark.parametrize("distinct", [100_000, 1 << 62])
+def test_a_range_takes_the_memory_that_it_is_planned_for(distinct: int) -> None:
+    """Of band entries and of occurrences, whether many are equal or none is."""
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.entries import Entries
+    from headrace.pipeline.dedup.occurrences import STORED, find_repeats
+    from headrace.pipeline.stages.buckets import BYTES_OF_ENTRY
+    from headrace.pipeline.stages.repeats import BYTES_OF_OCCURRENCE
+
+    random, everyone = np.random.default_rng(5), np.ones(100_000, dtype=bool)
+    keys = [np.sort(random.integers(0, distinct, 100_000, dtype=np.uint64)) for _ in range(4)]
+    ids = random.integers(0, distinct, (100_000, 2), dtype=np.uint64)
+    units = []
+    for own in keys:
+        units.append(np.zeros(100_000, STORED))
+        units[-1]["hash"], units[-1]["row"] = own, np.arange(100_000)
+    parts = [(Entries(own, np.arange(100_000, dtype=np.uint32)), everyone) for own in keys]
+    for find, planned in (
+        (lambda: Found.find(parts), BYTES_OF_ENTRY),
+        (lambda: find_repeats([(own, everyone, ids) for own in units], "first"), BYTES_OF_OCCURRENCE),
+    ):
+        tracemalloc.start()
+        find()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert planned / 2 < peak / 400_000 < planned

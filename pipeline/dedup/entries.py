@@ -66,6 +66,13 @@ class Entries:
         return Entries(self.keys[start:end], self.rows[start:end])
 
 
+def joined(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return arrays end to end; the list is empty afterwards, so that what follows has their memory."""
+    together = np.concatenate(pieces)
+    pieces.clear()
+    return together
+
+
 def fixed_hashes(column: pa.ChunkedArray | pa.Array, bits: int, where: Path) -> Hashes:
     """Return the hashes of a column without nulls as an array, a row each.
 

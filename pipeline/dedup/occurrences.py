@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from headrace.pipeline.dedup.entries import Bools, Uint64s
+from headrace.pipeline.dedup.entries import Bools, Uint64s, joined
 from headrace.pipeline.errors import IntegrityError
 
 Units = npt.NDArray[Any]
@@ -75,9 +75,10 @@ def find_repeats(parts: Iterable[tuple[Units, Bools, Uint64s]], keep: Keep) -> U
         ids.append(own_ids[mine["row"], 0])
         lower.append(own_ids[mine["row"], 1])
         first_row += len(counted)
-    columns = [np.concatenate(pieces) for pieces in (hashes, checks, rows, numbers, ids, lower)]
-    several = _occur_again(columns[0])
-    hash_, check, row, number, high, low = (column[several] for column in columns)
+    hash_ = joined(hashes)
+    several = _occur_again(hash_)
+    hash_ = hash_[several]
+    check, row, number, high, low = (joined(pieces)[several] for pieces in (checks, rows, numbers, ids, lower))
     order = np.lexsort((number, low, high, check, hash_))
     same = (hash_[order][1:] == hash_[order][:-1]) & (check[order][1:] == check[order][:-1])
     again = np.append(False, same)
