@@ -16,13 +16,16 @@ from headrace.filters.contract import TextBatch
 from headrace.filters.lsh import choose_bands
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built, build
+from headrace.pipeline.dedup.pairs import SHINGLES, Compared, pair_up, remembered
 from headrace.pipeline.dedup.ranking import parse_date
 from headrace.pipeline.engines import InlineEngine, make_engine
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.schema import PAIRS
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.tables import write_table
 from headrace.pipeline.verify import verify
 from headrace.pipeline.walk import BuildOptions
 
@@ -483,6 +486,33 @@ def test_pairs_are_remembered_by_their_contents(tmp_path: Path, monkeypatch: pyt
         path.write_bytes(data[: len(data) // 2])
     other = run(folder, minhash(verify="jaccard", similarity=0.8))
     assert other.corpus.content == run(folder, minhash(verify="jaccard", similarity=0.8), store="fresh").corpus.content
+
+
+def test_pairs_of_all_builds_are_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other contents and shingles are left out; a pair is held in 16 bytes, besides the contents."""
+    monkeypatch.setattr("headrace.pipeline.doc_ids.ROWS_AT_ONCE", 100)
+    store, random = Store.open(tmp_path), np.random.default_rng(7)
+    contents = np.unique(random.integers(0, 1 << 63, (60, 2), dtype=np.uint64), axis=0)
+    sums: dict[tuple[int, int], int] = {}
+    for number, shingles in enumerate(["these", "these", "others"]):
+        left, right = random.integers(0, 60, (2, 500))
+        made = Compared.none(contents).extended(pair_up(left, right), left + right, left + right + 1)
+        folder = store.root / "artifacts" / "duplicates" / f"{number}"
+        folder.mkdir(parents=True)
+        write_table(folder / "pairs-0.parquet", PAIRS, made.to_batches(), {SHINGLES: shingles}, row_group_bytes=4096)
+        if shingles == "these":
+            pairs = zip(np.minimum(left, right).tolist(), np.maximum(left, right).tolist(), strict=True)
+            sums |= {(one, other): one + other for one, other in pairs}
+    some = contents[::2]
+    found = remembered(store, "these", some)
+    halves = {(one // 2, other // 2): total for (one, other), total in sums.items() if not one % 2 and not other % 2}
+    assert dict(zip(found.pairs.tolist(), found.shared.tolist(), strict=True)) == {
+        one << 32 | other: total for (one, other), total in halves.items()
+    }
+    assert np.array_equal(found.total, found.shared + 1)
+    assert found.find(np.array([*found.pairs[:2], 59 << 32 | 59], np.uint64)).tolist() == [0, 1, -1]
+    assert found.pairs.nbytes + found.shared.nbytes + found.total.nbytes == 16 * len(found)
+    assert len(remembered(store, "these", contents[:0])) == 0
 
 
 @pytest.mark.parametrize("number", [200_000])

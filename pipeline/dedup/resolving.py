@@ -40,11 +40,15 @@ class Resolved:
 class Similarities(Protocol):
     """Tells how similar pairs of documents are; `compared` are those that it was asked about, by content.
 
-    `contents` are two numbers for each document, by rank: those of equal ones have the similarity 1.
+    `contents` are numbers by rank: documents of the same have the similarity 1.
     """
 
-    compared: Compared
-    contents: Uint64s
+    contents: Int64s
+
+    @property
+    def compared(self) -> Compared:
+        """Pairs of contents."""
+        ...
 
     def of(self, pairs: Uint64s) -> Float64s:
         """Return the similarity of each pair, given as `rank of one << 32 | rank of the other`."""
@@ -103,7 +107,7 @@ class Resolver:
         low, high = (self.threshold + sign * margin for sign in (-1, 1))
         likely = math.floor(low * num_hashes), math.ceil(high * num_hashes)
         known = np.zeros(0, np.uint64), np.zeros(0)
-        same = self._same_as_down(mix(mix(similarities.contents[:, 0]) ^ similarities.contents[:, 1]))
+        same = self._same_as_down(similarities.contents.astype(np.uint64))
         while True:
             survivors, found, crowded, unknown = self._choose(likely, same, known, False)
             if not len(unknown):

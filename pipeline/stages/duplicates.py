@@ -2,7 +2,8 @@
 
 The last of three stages that find duplicates (see `stages.bands`), and the only one that is not cut in pieces: it holds
 numbers of the candidates alone, a few dozen bytes each and their hashes, which are mapped from a file where they are
-many. Exact duplicates are found so too, by a digest that is cut into one band.
+many; and where texts are compared, of pairs in question, 40 bytes each and as much again while they are put in order.
+Exact duplicates are found so too, by a digest that is cut into one band.
 
 With `verify = "none"` clusters are the connected components of the buckets (Leskovec et al., Mining of Massive
 Datasets, 3.4; datatrove's last two stages). Else a document is removed only for a survivor that it resembles by
@@ -107,7 +108,7 @@ class Duplicates(Stage):
         told: dict[str, int | str] = {
             "candidates": len(found.rows),
             "crowded": found.resolved.num_crowded,
-            "compared_pairs": len(found.resolved.compared.shared),
+            "compared_pairs": len(found.resolved.compared),
         }
         return Made(files, Ledger(input=tables.total, kept=tables.total), told)
 
