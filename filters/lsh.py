@@ -16,13 +16,15 @@ _NUM_POINTS = 200
 def band_keys(signatures: Uint64s, bands: int, rows: int) -> Uint64s:
     """Return one 64-bit key per signature and band, of shape (num_signatures, bands).
 
+    Hashes beyond the first bands * rows are in no band: those that a threshold chooses need not use all of them.
+
     Equal rows have equal keys; different ones share a key with probability 2^-64. The band's number is part of the
     key, so keys of different bands can lie in one table.
 
     Raises:
-        ValueError: a signature does not have bands * rows hashes.
+        ValueError: a signature has fewer than bands * rows hashes.
     """
-    if signatures.shape[1] != bands * rows:
+    if signatures.shape[1] < bands * rows:
         raise ValueError(f"{bands} bands of {rows} rows need {bands * rows} hashes, not {signatures.shape[1]}")
     from headrace.filters.analysis.banding import fold_bands
 

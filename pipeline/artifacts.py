@@ -188,12 +188,15 @@ def _schema(table: str, commit: Commit, planned: Planned) -> pa.Schema | None:
     return read_schema(planned.planning.store.task_folder(commit.task) / file.name)
 
 
+_COUNTS = ("tokens", "crowded")
+
+
 def _sum_facts(commits: Sequence[Commit]) -> dict[str, int | str]:
-    """Return the facts of all parts: `tokens` added up, others as they are (all parts say the same)."""
+    """Return the facts of all parts: counts of a part's own added up, others as they are (all parts say the same)."""
     facts: dict[str, int | str] = {}
     for commit in commits:
         for name, value in commit.facts.items():
-            facts[name] = int(facts.get(name, 0)) + int(value) if name == "tokens" else value
+            facts[name] = int(facts.get(name, 0)) + int(value) if name in _COUNTS else value
     return facts
 
 

@@ -7,7 +7,7 @@ from headrace.pipeline.ancestry import manifest_of
 from headrace.pipeline.artifacts import Planned, Watcher, ignore_progress, make
 from headrace.pipeline.build_chain import Way
 from headrace.pipeline.building import building
-from headrace.pipeline.dedup.planning import PAYLOAD, measured_as
+from headrace.pipeline.dedup.planning import PAYLOAD, measured_as, num_hashes
 from headrace.pipeline.engines import Engine
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.names import check_name, give_name
@@ -63,14 +63,16 @@ def _index(way: Way, name: str, engine: Engine, step: str | None, watch: Watcher
     stage = Bands.model_validate(bands.config, strict=False)
     role = role_of_column(stage.column)
     hashed = upstream[role] = _loaded(bands, role, store)
+    measure = None if stage.column == PAYLOAD else Measure.model_validate(hashed.config, strict=False)
     documents = IndexDocuments(column=stage.column, bits=stage.bits)
     upstream["indexed"] = _make("index documents", documents, upstream, store, engine, watch)
     partitions = Buckets.num_partitions(Planning(store, upstream), TASK_BYTES)
-    shape = {"bands": stage.bands, "rows": stage.rows, "bits": stage.bits}
-    keys = IndexKeys(column=stage.column, measured=_measured(stage.column, hashed), partitions=partitions, **shape)  # type: ignore[arg-type]
+    shape = stage.model_dump(include={"column", "bands", "rows", "bits", "scope"})
+    measured = {"document": stage.column} if measure is None else measured_as(measure)
+    keys = IndexKeys(measured=measured, partitions=partitions, **shape)
     made = _make("index keys", keys, upstream, store, engine, watch)
     give_name(name, made, store)
-    row_bytes = 16 + stage.bands * stage.rows * stage.bits // 8
+    row_bytes = 16 + num_hashes(stage.column, measure) * stage.bits // 8
     size = sum(part.files["indexed"].bytes for part in upstream["indexed"].parts)
     return Indexed(name, made, store.artifact_folder(made.stage, made.key) / MANIFEST, size // row_bytes, bands.name)
 
@@ -88,12 +90,6 @@ def _bands(path: Path, chain: list[Manifest], step: str | None) -> Manifest:
 def _loaded(manifest: Manifest, role: str, store: Store) -> Manifest:
     item: Upstream = next(item for item in manifest.inputs if item.role == role)
     return Manifest.load(store.artifact_folder(item.stage, item.key) / MANIFEST)
-
-
-def _measured(column: str, hashed: Manifest) -> dict[str, object]:
-    if column == PAYLOAD:
-        return {"document": column}
-    return measured_as(Measure.model_validate(hashed.config, strict=False))
 
 
 def _make(

@@ -123,8 +123,8 @@ class _Walk:
         """Find duplicates anew where other documents come to that step, or other rules are asked after it."""
         if self.came is None and not self._finds_duplicates(verdicts):
             return
-        stage, _ = self._finder(verdicts)
-        rules = self._rules_after(verdicts, stage, first)
+        stage, found = self._finder(verdicts)
+        rules = self._rules_after(verdicts, stage, found, first)
         if self.came is not None or [rule.as_config() for rule in rules] != list(stage.rules):
             self.came = self._unless_same(verdicts, self._without_duplicates(verdicts, rules))
 
@@ -234,16 +234,19 @@ class _Walk:
         judged: Bools = self._verdicts(verdicts, part, ["kept"]).column("kept").is_valid().to_numpy().copy()
         return judged
 
-    def _rules_after(self, verdicts: Manifest, stage: Duplicates, first: int) -> tuple[Rule, ...]:
+    def _rules_after(self, verdicts: Manifest, stage: Duplicates, found: Manifest, first: int) -> tuple[Rule, ...]:
         """Return the rules that the steps after one that finds duplicates ask now, but for those of steps `best`.
 
-        What the chain does not reach is as it was built.
+        Nor those about what was not measured when it found them, which it did not ask. What the chain does not reach
+        is as it was built.
         """
+        roles = {item.role for item in found.inputs}
         deciding = [manifest for manifest in self.chain if manifest.stage in DECIDING]
         later, number = [], first
         for manifest in deciding[deciding.index(verdicts) + 1 :]:
             own = len(manifest.config.get("rules", ()))
-            later += [] if best_label(manifest) else self.rules[number : number + own]
+            asked = [] if best_label(manifest) else self.rules[number : number + own]
+            later += [rule for rule in asked if roles_of_columns(rule.columns).keys() <= roles]
             number += own
         return (*later, *(Rule.model_validate(rule) for rule in stage.rules[len(later) :]))
 

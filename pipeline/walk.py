@@ -61,7 +61,7 @@ from headrace.pipeline.store import Store
 from headrace.pipeline.stored_models import pin_models
 from headrace.pipeline.suppressions import as_config
 from headrace.pipeline.tables import read_columns
-from headrace.pipeline.views import roles_of_columns
+from headrace.pipeline.views import RAW, roles_of_columns
 from headrace.pipeline.vocabulary import Vocabulary
 
 SAMPLE_UNIT = 1 << 32
@@ -241,7 +241,7 @@ class Walker:
         yield from self._one(f"{label} bands", "bands", bands)
         if step.against:
             self.upstream |= find_indexes(step, bands, self.recipe, self.store)
-            yield from self._one(f"{label} earlier", "verdicts", earlier_stage(step, bands, duplicates))
+            yield from self._one(f"{label} earlier", "verdicts", earlier_stage(step, self.recipe, bands, duplicates))
         task_bytes = self.recipe.sharding.task_mebibytes * MEBIBYTE
         partitions = Buckets.num_partitions(Planning(self.store, self.upstream), task_bytes)
         yield from self._one(f"{label} buckets", "buckets", Buckets(partitions=partitions, suppressed=suppressed))
@@ -275,12 +275,13 @@ class Walker:
     def _rules_after(self, number: int) -> Generator[Sequence[Planned], Sequence[Manifest], tuple[Rule, ...]]:
         """Return the rules of later steps, when all that they read is measured.
 
-        Those about what only a later step can find among the documents that are left are not asked beforehand.
+        Those about what only a later step can find among the documents that are left, or about the texts without it,
+        are not asked beforehand.
         """
         later = self.recipe.steps[number:]
         rules = tuple(rule for step in later if isinstance(step, RulesStep) for rule in step.composed())
         for step in later if rules else ():
-            if isinstance(step, MeasureStep):
+            if isinstance(step, MeasureStep) and (step.view == RAW or f"signals:{step.view}" in self.upstream):
                 yield from self._measure(step)
         return tuple(rule for rule in rules if roles_of_columns(rule.columns).keys() <= {*self.upstream})
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tracemalloc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +13,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from headrace.filters.contract import TextBatch
+from headrace.filters.lsh import choose_bands
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built, build
+from headrace.pipeline.dedup.pairs import SHINGLES, Compared, pair_up, remembered
+from headrace.pipeline.dedup.ranking import parse_date
 from headrace.pipeline.engines import InlineEngine, make_engine
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.recipe import Recipe
+from headrace.pipeline.schema import PAIRS
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.store import Store
 from headrace.pipeline.strict_toml import parse_toml
+from headrace.pipeline.tables import write_table
 from headrace.pipeline.verify import verify
 from headrace.pipeline.walk import BuildOptions
 
@@ -197,6 +203,30 @@ def test_with_verification_nothing_is_removed_that_does_not_resemble_its_survivo
             assert row.evidence == {"jaccard": round(true, 4)}
 
 
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+def test_a_threshold_chooses_bands_that_need_not_use_all_hashes(threshold: float, tmp_path: Path) -> None:
+    """Candidates are those of a plain comparison of bands; estimates are of all hashes."""
+    texts = families(5, 20)
+    built = run(write(tmp_path / "in", texts), minhash(threshold=threshold, verify="none"))
+    bands, length = choose_bands(threshold, 112)
+    assert bands * length < 112
+    signed = MinHash().measure(TextBatch(list(texts.values()), [""] * len(texts)))["signature"]
+    hashes = np.stack([np.frombuffer(one, "<u8") for one in signed if one is not None])
+    cut = hashes[:, : bands * length].reshape(len(hashes), bands, length)
+    met = (cut[:, None] == cut[None]).all(axis=-1).any(axis=-1)
+    while not np.array_equal(met, joined := (met.astype(int) @ met) > 0):
+        met = joined
+    expected = {frozenset(np.array(list(texts))[row].tolist()) for row in met if row.sum() > 1}
+    found = rows(built)
+    clusters = {row.cluster for row in found.values()} - {None}
+    assert {frozenset(name for name, row in found.items() if row.cluster == one) for one in clusters} == expected
+    for row in found.values():
+        if row.survivor:
+            left, right = (signed[list(texts).index(name)] for name in (row.name, row.survivor))
+            share = float(np.equal(np.frombuffer(left, "<u8"), np.frombuffer(right, "<u8")).mean())
+            assert row.evidence == {"estimated_jaccard": round(share, 4)}
+
+
 def test_clusters_are_named_by_their_smallest_id_and_know_their_size(tmp_path: Path) -> None:
     built = run(write(tmp_path / "in", families(3, 40)), minhash())
     found = rows(built)
@@ -225,6 +255,24 @@ def test_order_parts_partitions_and_workers_do_not_matter(tmp_path: Path, monkey
         assert len(built.manifests["buckets"].parts) == partitions
         assert rows(built) == alone
     assert {name: row for name, row in alone.items() if name not in big} == usual
+
+
+def test_findings_and_pairs_are_the_same_however_many_are_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ids are more than Arrow puts into one array, where many million documents have duplicates."""
+    texts = families(4, 40)
+    folder, again = write(tmp_path / "in", texts, files=2), write(tmp_path / "b", texts)
+    made = [run(folder, minhash(verify="jaccard"), b=again, store="one")]
+    monkeypatch.setattr("headrace.pipeline.doc_ids.ROWS_AT_ONCE", 7)
+    made.append(run(folder, minhash(verify="jaccard"), b=again, store="two"))
+    one, two = (
+        [(part.files["findings"].content, part.files["pairs"].content) for part in built.manifests[role].parts]
+        for built, role in ((built, "findings:duplicates") for built in made)
+    )
+    assert one == two
+    assert made[0].manifests["findings:duplicates"].rows > 30
+    assert made[0].manifests["findings:distinct"].content == made[1].manifests["findings:distinct"].content
 
 
 def test_template_pages_are_not_duplicates(tmp_path: Path) -> None:
@@ -291,6 +339,30 @@ def test_the_survivor_is_the_one_that_is_asked_for(keys: dict[str, Any], expecte
     assert kept(rows(run(folder, minhash(**keys), b=other))) == {expected}
 
 
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2013-05-20T12:34:56Z", 1369053296),
+        ("20130520T123456+0200", 1369046096),
+        ("20130520", 1369008000),
+        ("2013-W21-1", 1369008000),
+        (" 20130520123456\n", 1369053296),
+        ("Mon, 20 May 2013 12:34:56 GMT", 1369053296),
+        ("1369053296", None),  # seconds since 1970, which are no year, month, day and time
+        ("2013052012345", None),
+        ("201305201234", None),
+        ("Mon, 20 May 2013 12:34:56 +9999999999999", None),
+        ("20 May 20130000000000000000 12:00:00 GMT", None),
+        ("Mon, 99999999999999999999 May 2013 12:00:00 GMT", None),
+        ("20 May 2013 99999999999999999999:00:00 GMT", None),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_dates_are_of_three_forms_or_none(date: str, expected: int | None) -> None:
+    assert parse_date(date) == expected
+
+
 def test_the_first_is_the_one_with_the_smallest_id(tmp_path: Path) -> None:
     built = run(write(tmp_path / "in", alike(280, 282, 284, 286, 288)), minhash())
     ids = {row["url"].rpartition("/")[2]: row["doc_id"] for row in documents(built)}
@@ -321,6 +393,24 @@ def test_what_a_later_rule_drops_leaves_its_place_to_the_next(tmp_path: Path) ->
     assert corpus == ["http://x.org/1"]
     every = '{ column = "c4.num_lines", max = 0, reason = "all" }'
     assert kept(rows(run(folder, step + LATER.replace("RULE", every)))) == {"3", "only"}
+
+
+def test_what_is_measured_without_what_a_later_step_finds_is_not_asked_beforehand(tmp_path: Path) -> None:
+    """Repeats are found among the documents that are left, so what is measured without them comes after."""
+    folder = write(tmp_path / "in", alike(280, 284, 288, 292))
+    measured = '[[steps]]\nkind = "measure"\nsignals = ["NAME"]\nview = "VIEW"\n'
+    later = '[[steps]]\nkind = "substrings"\nwords = 10\n' + measured.replace("NAME", "fineweb").replace("VIEW", "c4")
+    later = '[[steps]]\nkind = "measure"\nsignals = ["c4"]\n' + later
+    later += measured.replace("NAME", "gopher_quality").replace("VIEW", "substrings")
+    rules = [f'{{ column = "{name}", max = 286 }}' for name in ("gopher_quality@substrings.num_words", "c4.num_lines")]
+    built = run(
+        folder, minhash(survivor="longest") + later + '[[steps]]\nkind = "rules"\nrules = [' + ", ".join(rules) + "]"
+    )
+    assert kept(rows(built)) == {"3", "only"}
+    labels = [step.label for step in built.lock.steps]
+    assert labels.index("measure fineweb@c4") < labels.index("minhash 2") < labels.index("substrings 4")
+    assert labels.index("substrings 4") < labels.index("measure gopher_quality@substrings")
+    assert built.corpus.rows == 1, "the other has too many words when none of them is said again"
 
 
 def test_exact_duplicates_are_found_by_digests(tmp_path: Path) -> None:
@@ -398,6 +488,33 @@ def test_pairs_are_remembered_by_their_contents(tmp_path: Path, monkeypatch: pyt
     assert other.corpus.content == run(folder, minhash(verify="jaccard", similarity=0.8), store="fresh").corpus.content
 
 
+def test_pairs_of_all_builds_are_put_together_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of other contents and shingles are left out; a pair is held in 16 bytes, besides the contents."""
+    monkeypatch.setattr("headrace.pipeline.doc_ids.ROWS_AT_ONCE", 100)
+    store, random = Store.open(tmp_path), np.random.default_rng(7)
+    contents = np.unique(random.integers(0, 1 << 63, (60, 2), dtype=np.uint64), axis=0)
+    sums: dict[tuple[int, int], int] = {}
+    for number, shingles in enumerate(["these", "these", "others"]):
+        left, right = random.integers(0, 60, (2, 500))
+        made = Compared.none(contents).extended(pair_up(left, right), left + right, left + right + 1)
+        folder = store.root / "artifacts" / "duplicates" / f"{number}"
+        folder.mkdir(parents=True)
+        write_table(folder / "pairs-0.parquet", PAIRS, made.to_batches(), {SHINGLES: shingles}, row_group_bytes=4096)
+        if shingles == "these":
+            pairs = zip(np.minimum(left, right).tolist(), np.maximum(left, right).tolist(), strict=True)
+            sums |= {(one, other): one + other for one, other in pairs}
+    some = contents[::2]
+    found = remembered(store, "these", some)
+    halves = {(one // 2, other // 2): total for (one, other), total in sums.items() if not one % 2 and not other % 2}
+    assert dict(zip(found.pairs.tolist(), found.shared.tolist(), strict=True)) == {
+        one << 32 | other: total for (one, other), total in halves.items()
+    }
+    assert np.array_equal(found.total, found.shared + 1)
+    assert found.find(np.array([*found.pairs[:2], 59 << 32 | 59], np.uint64)).tolist() == [0, 1, -1]
+    assert found.pairs.nbytes + found.shared.nbytes + found.total.nbytes == 16 * len(found)
+    assert len(remembered(store, "these", contents[:0])) == 0
+
+
 @pytest.mark.parametrize("number", [200_000])
 def test_a_bucket_of_equal_signatures_is_walked_once(number: int) -> None:
     """All in all bands: a quadratic step would take days."""
@@ -408,7 +525,7 @@ def test_a_bucket_of_equal_signatures_is_walked_once(number: int) -> None:
     found = Found(np.tile(np.arange(number, dtype=np.uint64), 14), np.full(14, number, np.uint32))
     everyone = np.arange(number)
     signatures = np.broadcast_to(np.arange(112, dtype=np.uint64), (number, 112)).copy()
-    arranged = Arranged.of(found, everyone, everyone, 128)
+    arranged = Arranged.of(found, everyone, everyone, 128, 0)
     resolved = Resolver(arranged, signatures, 0.7, 128, 0).by_estimate()
     assert (resolved.survivors[0], set(resolved.survivors[1:].tolist()), resolved.num_crowded) == (-1, {0}, 0)
     assert set(resolve_components(found, everyone, everyone, signatures).survivors[1:].tolist()) == {0}
@@ -416,3 +533,64 @@ def test_a_bucket_of_equal_signatures_is_walked_once(number: int) -> None:
     unlike = Resolver(arranged, random, 0.7, 128, 0).by_estimate()
     assert (unlike.survivors == -1).all()
     assert unlike.num_crowded == number - 128
+
+
+@pytest.mark.parametrize("number", [50_000])
+def test_a_bucket_of_documents_that_were_taken_down_is_walked_once(number: int) -> None:
+    """As many were taken down, in one bucket, as have equal hashes elsewhere: each is held by its equal."""
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.candidates import Arranged
+    from headrace.pipeline.dedup.resolving import Resolver
+
+    everyone = np.arange(2 * number)
+    found = Found(everyone.astype(np.uint64), np.array([2 * number], np.uint32))
+    arranged = Arranged.of(found, everyone, everyone, 128, number)
+    hashes = np.random.default_rng(2).integers(0, 1 << 61, (number, 112), dtype=np.uint64)
+    resolved = Resolver(arranged, np.concatenate([hashes, hashes]), 0.7, 128, number).by_estimate()
+    assert np.array_equal(resolved.survivors, np.append(np.full(number, -1), np.arange(number)))
+    assert set(resolved.similarities[number:].tolist()) == {1.0}
+    equal = np.broadcast_to(hashes[0], hashes.shape)
+    changed = equal.copy()
+    changed[:, 0] = np.arange(number)
+    resolved = Resolver(arranged, np.concatenate([equal, changed]), 0.7, 128, number).by_estimate()
+    assert set(resolved.survivors[number:].tolist()) == {0}
+
+
+def test_what_was_taken_down_is_compared_within_its_scope_alone() -> None:
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.candidates import Arranged
+    from headrace.pipeline.dedup.resolving import Resolver
+
+    everyone = np.arange(4)  # the first was taken down, the third and fourth are of another scope
+    found = Found(np.array([0, 1, 2, 3], np.uint64), np.array([2, 2], np.uint32))
+    arranged = Arranged.of(found, everyone, everyone, 128, 1)
+    signatures = np.broadcast_to(np.arange(112, dtype=np.uint64), (4, 112)).copy()
+    assert Resolver(arranged, signatures, 0.7, 128, 1).by_estimate().survivors.tolist() == [-1, 0, -1, 2]
+
+
+@pytest.mark.parametrize("distinct", [100_000, 1 << 62])
+def test_a_range_takes_the_memory_that_it_is_planned_for(distinct: int) -> None:
+    """Of band entries and of occurrences, whether many are equal or none is."""
+    from headrace.pipeline.dedup.buckets import Buckets as Found
+    from headrace.pipeline.dedup.entries import Entries
+    from headrace.pipeline.dedup.occurrences import STORED, find_repeats
+    from headrace.pipeline.stages.buckets import BYTES_OF_ENTRY
+    from headrace.pipeline.stages.repeats import BYTES_OF_OCCURRENCE
+
+    random, everyone = np.random.default_rng(5), np.ones(100_000, dtype=bool)
+    keys = [np.sort(random.integers(0, distinct, 100_000, dtype=np.uint64)) for _ in range(4)]
+    ids = random.integers(0, distinct, (100_000, 2), dtype=np.uint64)
+    units = []
+    for own in keys:
+        units.append(np.zeros(100_000, STORED))
+        units[-1]["hash"], units[-1]["row"] = own, np.arange(100_000)
+    parts = [(Entries(own, np.arange(100_000, dtype=np.uint32)), everyone) for own in keys]
+    for find, planned in (
+        (lambda: Found.find(parts), BYTES_OF_ENTRY),
+        (lambda: find_repeats([(own, everyone, ids) for own in units], "first"), BYTES_OF_OCCURRENCE),
+    ):
+        tracemalloc.start()
+        find()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert planned / 2 < peak / 400_000 < planned

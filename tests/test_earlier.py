@@ -1,15 +1,19 @@
 """Earlier corpora: what they hold is dropped by their index, and the document that it resembles is named."""
 
 import itertools
+import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from headrace.pipeline.build import Built
-from headrace.pipeline.dedup.entries import Entries
-from headrace.pipeline.dedup.indexed import CorpusIndex, keys_to_bytes
-from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.dedup.entries import Entries, fixed_hashes, take_hashes
+from headrace.pipeline.dedup.indexed import CorpusIndex, documents_to_bytes, keys_to_bytes
+from headrace.pipeline.errors import IntegrityError, RecipeError
+from headrace.pipeline.names import find_named
 from headrace.pipeline.stages.buckets import Buckets
 from headrace.pipeline.stages.earlier import _whole_rows
 from headrace.pipeline.why import why
@@ -70,6 +74,21 @@ def earlier(built: Built, label: str = "minhash 2 earlier") -> dict[str, dict[st
     return {names[row["doc_id"]]: row for path in paths for row in pq.read_table(path).to_pylist()}
 
 
+def test_bands_of_a_threshold_are_compared_with_an_index_of_the_same(tmp_path: Path) -> None:
+    """They use 108 of 112 hashes, and all of them are in the index and in the estimate."""
+    texts = families(1, 20)
+    built = run(write(tmp_path / "first", texts), minhash(threshold=0.7))
+    assert index(built, "first")["documents"] == built.corpus.rows
+    folder = second_crawl(texts, tmp_path)
+    found = earlier(run(folder, minhash(threshold=0.7, against=["first"])))
+    assert (
+        found[f"copy {min(kept(rows(built)) - {'only'})}"]["evidence"] == '{"corpus":"first","estimated_jaccard":1.0}'
+    )
+    assert found["new"]["reason"] is None
+    with pytest.raises(RecipeError, match=r'"bands":12.*"rows":9.*the step has .*"bands":14.*"rows":8'):
+        run(folder, minhash(against=["first"]))
+
+
 def test_of_several_corpora_the_nearest_is_named(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     text = words(random, 100)
@@ -96,8 +115,10 @@ def test_how_much_is_looked_at_together_decides_nothing(tmp_path: Path, at_once:
     own = random.integers(0, 64, 200).astype(np.uint64) << np.uint64(58)
     entries = Entries.of(own, random.integers(0, 25, 200).astype(np.uint32))
     chosen = random.random(25) < 0.8
-    (whole,) = list(found.pairs(entries, chosen, 5))
-    pieces = list(found.pairs(entries, chosen, 5, at_once))
+    shared = found.shared(entries, chosen, 5)
+    assert shared.num_crowded
+    (whole,) = list(shared.pairs())
+    pieces = list(shared.pairs(at_once))
     assert np.array_equal(np.concatenate([rows for rows, _ in pieces]), whole[0])
     assert np.array_equal(np.concatenate([numbers for _, numbers in pieces]), whole[1])
     assert len(pieces) > 1
@@ -107,6 +128,52 @@ def test_how_much_is_looked_at_together_decides_nothing(tmp_path: Path, at_once:
     assert np.array_equal(np.concatenate([whole[1][some] for some in slices]), whole[1])
     for one_slice, other_slice in itertools.pairwise(slices):
         assert whole[0][one_slice][-1] < whole[0][other_slice][0]
+
+
+def test_hashes_of_a_part_may_be_more_than_two_gibibytes() -> None:
+    """Signatures of 2.6 million documents: one piece of memory, 40 times over."""
+    hashes = np.random.default_rng(4).integers(0, 1 << 61, (1 << 16, 112), dtype=np.uint64)
+    values = pa.py_buffer(hashes.tobytes())
+    offsets = pa.py_buffer(np.arange(0, len(values) + 1, 896, dtype=np.int32).tobytes())
+    column = pa.chunked_array([pa.BinaryArray.from_buffers(pa.binary(), 1 << 16, [None, offsets, values])] * 40)
+    assert column.nbytes > 1 << 31
+    rows = np.array([0, 0, 5, 65_535, 65_536, len(column) - 1])
+    assert np.array_equal(take_hashes(column, rows, 64, Path("x")), hashes[rows % len(hashes)])
+    assert len(take_hashes(column, rows[:0], 64, Path("x"))) == 0
+    few = pa.chunked_array([column.chunk(0).slice(7, 3), column.chunk(0).slice(0, 0), column.chunk(1).slice(9, 1)])
+    assert np.array_equal(fixed_hashes(few, 64, Path("x")), hashes[[7, 8, 9, 9]])
+    uneven = pa.chunked_array([[b"12345678"], [b"1234567812345678"]])
+    with pytest.raises(IntegrityError, match="x: the hashes of a column must all be equally many"):
+        fixed_hashes(uneven, 64, Path("x"))
+
+
+def test_which_documents_of_a_key_are_compared_does_not_depend_on_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those with the smallest ids; how many keys have more is told."""
+    monkeypatch.setattr("headrace.pipeline.dedup.indexed.PAIRS_AT_ONCE", 50)
+    random = np.random.default_rng(12)
+    ids = random.integers(0, 1 << 63, (300, 2), dtype=np.uint64)
+    ids[:40, 0] = 7
+    keys = random.integers(0, 12, 300).astype(np.uint64) << np.uint64(60)
+    hashes = random.integers(0, 1 << 63, (300, 2), dtype=np.uint64)
+    own = Entries.of(np.arange(14, dtype=np.uint64) << np.uint64(60), np.arange(14, dtype=np.uint32))
+    met = []
+    for name in ("one", "other"):
+        order = random.permutation(300)
+        for number, mine in enumerate(np.split(order, [110, 110, 250])):
+            (tmp_path / f"{name}-{number}").write_bytes(documents_to_bytes(ids[mine], hashes[mine]))
+        (tmp_path / f"{name}.keys").write_bytes(keys_to_bytes(keys[order], np.arange(300, dtype=np.uint64)))
+        found = CorpusIndex([tmp_path / f"{name}.keys"], [tmp_path / f"{name}-{number}" for number in range(4)], 2, 64)
+        shared = found.shared(own, np.ones(14, dtype=bool), 20)
+        rows, numbers = (np.concatenate(pieces) for pieces in zip(*shared.pairs(), strict=True))
+        met.append({(int(row), tuple(ids[order[number]].tolist())) for row, number in zip(rows, numbers, strict=True)})
+        assert shared.num_crowded == (np.unique(keys, return_counts=True)[1] > 20).sum() > 5
+        assert np.array_equal(found.documents(np.arange(300))[0], ids[order])
+    expected = set()
+    for row, key in enumerate(own.keys):
+        expected |= {(row, one) for one in sorted(map(tuple, ids[keys == key].tolist()))[:20]}
+    assert met == [expected, expected]
 
 
 def test_what_the_corpus_dropped_is_not_in_its_index(tmp_path: Path) -> None:
@@ -146,6 +213,27 @@ def test_an_index_of_other_hashes_is_refused_with_both_sets(tmp_path: Path) -> N
         run(folder, minhash(against=["first"], rows=4))
     with pytest.raises(RecipeError, match=r"no index is called 'frist'.*did you mean 'first'"):
         run(folder, minhash(against=["frist"]))
+
+
+@pytest.mark.parametrize(("first", "second"), [(["source"], []), ([], ["source"])])
+def test_an_index_of_another_scope_is_refused_with_both_sets(
+    first: list[str], second: list[str], tmp_path: Path
+) -> None:
+    """Keys are those of a scope, so it would find nothing."""
+    texts = families(1, 10)
+    index(run(write(tmp_path / "first", texts), minhash(scope=first)), "first")
+    folder = second_crawl(texts, tmp_path)
+    made, asked = (re.escape(json.dumps(scope)) for scope in (first, second))
+    with pytest.raises(RecipeError, match=rf'"scope":{made}.*the step has .*"scope":{asked}'):
+        run(folder, minhash(against=["first"], scope=second))
+    same = earlier(run(folder, minhash(against=["first"], scope=first)))
+    assert sum(row["reason"] is not None for row in same.values()) > 20
+
+
+def test_the_index_of_a_step_without_scope_is_named_as_before_scopes_were_told(tmp_path: Path) -> None:
+    _, built = first_crawl(tmp_path)
+    index(built, "first")
+    assert "scope" not in find_named("index", "first", built.store).config
 
 
 def test_commands_say_what_is_wrong(tmp_path: Path) -> None:

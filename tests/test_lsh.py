@@ -25,6 +25,11 @@ def test_keys_do_not_change_between_versions() -> None:
     assert keys.tolist() == [[4764156602392020899, 8952801392542201019]]
 
 
+def test_hashes_beyond_the_bands_are_in_no_key() -> None:
+    made = signatures(1, 20, 7, 3)
+    assert np.array_equal(band_keys(made, bands=3, rows=2), band_keys(made[:, :6], bands=3, rows=2))
+
+
 def test_a_wrong_number_of_hashes_is_refused() -> None:
     with pytest.raises(ValueError, match="need 112 hashes, not 6"):
         band_keys(signatures(1, 2, 6, 9), bands=14, rows=8)

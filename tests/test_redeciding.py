@@ -100,6 +100,19 @@ RECIPES = {
     "between": [LENGTH, BEST_WORDS, LATE, MINHASH, LOWEST, LAST],
 }
 
+REPEATED = """
+[[steps]]
+kind = "substrings"
+words = 10
+
+[[steps]]
+kind = "rules"
+rules = [{ column = "substrings.repeated_frac", max = 0.5, on_null = "keep", reason = "said elsewhere" }]
+"""
+
+COUNTED = {"counted": [LENGTH, MINHASH, REPEATED, BEST_WORDS], "counted-last": [LENGTH, MINHASH, BEST_WORDS, REPEATED]}
+"""Rules that near-duplicates are not asked beforehand, because a later step finds what they are about."""
+
 CHANGES = {
     "stricter": ["gopher_quality.num_words.min=150"],
     "looser": ["gopher_quality.num_words <= 4000", "gopher_quality.num_words >= 1"],
@@ -166,7 +179,7 @@ def build(folder: Path, name: str, *sets: str) -> Corpus:
 
 def build_words(folder: Path, name: str, sets: Sequence[str], command: str = "build") -> list[object]:
     recipe = folder / f"{name}.toml"
-    steps = "".join(RECIPES[name]).replace("TIES", "keep")
+    steps = "".join({**RECIPES, **COUNTED}[name]).replace("TIES", "keep")
     recipe.write_text(HEAD.replace("NAME", f"changed-{name}" if sets else name) + steps + CUT)
     words = [command, recipe, "--store", folder / "store", "--source", f"web={folder}/crawl/*.warc"]
     return [*words, *(["--workers", 1] if command == "build" else []), *(w for text in sets for w in ("--set", text))]
@@ -230,6 +243,20 @@ def test_each_document_is_decided_as_a_build_decides_it(
 def labels(name: str) -> list[str]:
     """Return the labels of the steps `best`: steps count from 1, and two measure."""
     return [f"best {number}" for number, step in enumerate(RECIPES[name], 3) if 'kind = "best"' in step]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("change", ["another share", "all of them"])
+def test_rules_that_near_duplicates_were_not_asked_beforehand_are_not_asked_again(
+    folder: Path, name: str, change: str
+) -> None:
+    before, sets = build(folder, name), CHANGES[change]
+    assert before.near_duplicates
+    asked, after = ask(before, *sets), build(folder, name, *sets)
+    assert asked.changed
+    assert [vars(one.after)["threshold"] for one in asked.changed.thresholds] == [
+        row["threshold"] for row in after.thresholds
+    ]
 
 
 def test_the_shares_are_known_without_a_lock_where_one_alone_fits(

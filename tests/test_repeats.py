@@ -1,5 +1,6 @@
 """Repeated text: windows of words, lines and paragraphs; against plain Python, in any number of ranges and parts."""
 
+import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from headrace.filters.contract import TextBatch
 from headrace.filters.normalize import simplify_text
 from headrace.pipeline.build import Built
-from headrace.pipeline.dedup.occurrences import by_hash, find_repeats
+from headrace.pipeline.dedup.occurrences import STORED, between, by_hash, find_repeats, open_array
 from headrace.pipeline.errors import RecipeError
 from headrace.pipeline.stages.repeats import FindRepeats, HashUnits
 from tests import test_duplicates
@@ -212,6 +213,24 @@ def test_a_text_that_says_one_thing_is_linear() -> None:
         ids = np.array([[0, 0], [0, 1]], np.uint64)
         found = find_repeats([(units, np.ones(2, dtype=bool), ids)], "first")
         assert len(found) > number - 100
+
+
+def test_a_range_of_occurrences_is_found_without_a_copy_of_all(tmp_path: Path) -> None:
+    hashes = np.sort(np.random.default_rng(3).integers(0, 1 << 64, 1 << 18, dtype=np.uint64))
+    stored = np.zeros(len(hashes), STORED)
+    stored["hash"] = hashes
+    (tmp_path / "units").write_bytes(stored.tobytes())
+    units = open_array(tmp_path / "units", STORED)
+    for partition, partitions in ((0, 1), (0, 3), (1, 3), (2, 3), (500, 1000)):
+        tracemalloc.start()
+        found = between(units, partition, partitions)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1 << 16
+        low, high = (number * (1 << 64) // partitions for number in (partition, partition + 1))
+        inside = (hashes >= np.uint64(low)) & (hashes <= np.uint64(high - 1))
+        assert np.array_equal(found["hash"], hashes[inside])
+    assert len(between(units[:0], 0, 1)) == 0
 
 
 def test_names_that_are_taken_are_refused(tmp_path: Path) -> None:

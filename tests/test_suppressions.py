@@ -2,19 +2,23 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from headrace.filters.contract import TextBatch
+from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built
+from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.store import Store
 from headrace.pipeline.suppressions import SuppressionNames, in_force, suppress, text_digest, withdraw
 from headrace.pipeline.verify import verify
 from headrace.pipeline.why import why
 from tests.commands import headrace
-from tests.test_duplicates import edited, minhash, rows, run, words, write
+from tests.test_duplicates import edited, jaccard, minhash, rows, run, words, write
 
 
 def pages() -> dict[str, str]:
@@ -49,6 +53,42 @@ def test_it_does_not_come_back_and_what_resembles_it_is_held(tmp_path: Path) -> 
     plain = run(folder, minhash(verify="none"))
     assert corpus_names(plain) == {"other"}
     assert verify(store.root).ok
+
+
+def similar(text: str, others: list[str]) -> list[float]:
+    return [jaccard(text, other) for other in others]
+
+
+def estimates(text: str, others: list[str]) -> list[float]:
+    signed = MinHash().measure(TextBatch([text, *others], [""] * (len(others) + 1)))["signature"]
+    hashes = np.stack([np.frombuffer(one, "<u8") for one in signed])
+    return list((hashes[1:] == hashes[0]).mean(axis=1))
+
+
+@pytest.mark.parametrize("verify", ["estimate", "jaccard"])
+def test_however_many_were_taken_down_all_are_compared(verify: str, tmp_path: Path) -> None:
+    """`most` counts survivors: pages of one template fill each other's buckets, and the last is asked as the first.
+
+    Copies at other addresses are held, the same ones and those with a word changed.
+    """
+    random = np.random.default_rng(5)
+    template, facts = [words(random, 20) for _ in range(5)], [words(random, 3) for _ in range(4)]
+    pages = [
+        [word for part, fact in zip(template, (*chosen, ""), strict=True) for word in (*part, fact)]
+        for chosen in product(*facts)
+    ]
+    down = {f"{n}": {"text": " ".join(page), "url": f"http://gone.org/{n}"} for n, page in enumerate(pages)}
+    copies = {f"copy{n}": " ".join(page) for n, page in enumerate(pages)}
+    near = {f"near{n}": " ".join(edited(random, page, 1)) for n, page in enumerate(pages)}
+    suppress(Store.open(tmp_path / "store"), "domain", "gone.org", "asked")
+    step = minhash(verify=verify, similarity=0.9, most=1, rows=2)
+    found = rows(run(write(tmp_path / "in", down), step, b=write(tmp_path / "b", {**copies, **near})))
+    for number in range(len(pages)):
+        assert (found[f"copy{number}"].reason, found[f"copy{number}"].survivor) == ("held_for_review", f"{number}")
+    alike = similar if verify == "jaccard" else estimates
+    for name, text in near.items():
+        likest = max(alike(text, [one["text"] for one in down.values()]))
+        assert (found[name].reason == "held_for_review") == (likest >= 0.9), name
 
 
 def test_every_kind_of_thing_can_be_taken_down(tmp_path: Path) -> None:
@@ -146,3 +186,10 @@ def test_the_commands_add_list_check_and_withdraw(tmp_path: Path) -> None:
     checked = headrace("suppress", "check", *store, "--json")
     assert [(one["url"], one["what"]) for one in checked.json["held"]] == [("http://x.org/down", "payload")]
     assert "no suppression in force" in headrace("suppress", "remove", "abc", *store, "--reason", "x").err
+
+
+def test_only_steps_that_compare_with_what_was_taken_down_are_made_anew_for_it() -> None:
+    stage = Duplicates(column="minhash.signature", reason="near_duplicate")
+    assert stage.resources() == {}
+    assert stage.model_copy(update={"suppressed": True, "verify": "none"}).resources() == {}
+    assert stage.model_copy(update={"suppressed": True}).resources() == {"taken_down": "2"}

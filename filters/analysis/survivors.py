@@ -4,7 +4,8 @@ Documents stand in the order in which they are preferred. Each is compared with 
 it is removed in favour of the one it resembles most (of equals, the preferred one) if that is similar enough, and
 survives otherwise. So a document is removed only where one that is kept resembles it, and a chain of pairs, each alike,
 cannot join what is not alike. A bucket notes its first `most` survivors, which bounds the work to `most` comparisons of
-each document in each bucket; documents that found a full bucket are counted.
+each document in each bucket; documents that found a full bucket are counted. Documents that were taken down come first,
+and a bucket notes all of them besides, those that are equal once.
 """
 
 import numpy as np
@@ -31,18 +32,23 @@ def known_place(keys, key):  # type: ignore[no-untyped-def]
 
 
 @kernel()
-def choose_survivors(first, buckets, slots, signatures, likely, most, num_down, threshold, known, values, estimate):  # type: ignore[no-untyped-def]
+def choose_survivors(  # type: ignore[no-untyped-def]
+    first, buckets, slots, signatures, likely, most, num_down, same, threshold, known, values, estimate
+):
     """Return for each document the survivor that it is removed for (-1 if it survives itself), and their similarity.
 
     Args:
         first: Document i is in the buckets `buckets[first[i]:first[i + 1]]`.
         buckets: Numbers of buckets.
-        slots: Bucket b notes its survivors from `slots[b]` to `slots[b + 1]`, `most` or as many as it has members.
+        slots: Bucket b notes documents from `slots[b]` to `slots[b + 1]`: all of its members that were taken down, and
+            of others `most` or as many as there are.
         signatures: A row for each document.
         likely: Two numbers of equal hashes: a pair with fewer than the first is not similar; a pair whose similarity is
             not known is taken to be similar if it has at least the second. The result is true once none is unknown.
         most: How many survivors a bucket notes.
         num_down: The first so many documents are compared with nothing, and others with all of them in their buckets.
+        same: For each document the first of those in the same buckets that may be equal to it, -1 where none is; if its
+            hashes are equal, their similarity is 1.
         threshold: The least similarity.
         known: Ascending keys of pairs, `preferred << 32 | other`.
         values: Their similarities.
@@ -54,13 +60,19 @@ def choose_survivors(first, buckets, slots, signatures, likely, most, num_down, 
     num_documents, num_hashes = len(first) - 1, signatures.shape[1]
     survivors, similarities = np.full(num_documents, NONE, np.int64), np.zeros(num_documents, np.float64)
     noted, filled = np.empty(slots[-1], np.uint32), np.zeros(len(slots) - 1, np.int64)
+    down = np.zeros(len(slots) - 1, np.int64)  # of those that are noted
     compared = np.full(num_documents, NONE, np.int64)
     unknown, num_unknown, num_full = np.empty(1024, np.uint64), np.int64(0), np.int64(0)
     for document in range(num_documents):
         best, highest, full = np.int64(NONE), -1.0, False
-        for place in range(first[document], first[document + 1] if document >= num_down else first[document]):
+        like = np.int64(same[document])
+        if 0 <= like < document and _num_equal(signatures, like, document) == num_hashes:
+            if document < num_down:
+                continue
+            best, highest = like, 1.0
+        for place in range(first[document], first[document + 1] if document >= num_down and best < 0 else 0):
             bucket = buckets[place]
-            full |= filled[bucket] == most
+            full |= filled[bucket] - down[bucket] == most
             for slot in range(slots[bucket], slots[bucket] + filled[bucket]):
                 other = np.int64(noted[slot])
                 if compared[other] == document:
@@ -87,9 +99,10 @@ def choose_survivors(first, buckets, slots, signatures, likely, most, num_down, 
         num_full += full
         for place in range(first[document], first[document + 1]):
             bucket = buckets[place]
-            if filled[bucket] < most:
+            if document < num_down or filled[bucket] - down[bucket] < most:
                 noted[slots[bucket] + filled[bucket]] = document
                 filled[bucket] += 1
+                down[bucket] += document < num_down
     return survivors, similarities, num_full, unknown[:num_unknown]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from headrace.pipeline.dedup.entries import Bools, Entries, Uint64s
+from headrace.pipeline.dedup.entries import Bools, Entries, Uint64s, joined
 from headrace.pipeline.errors import IntegrityError
 
 Uint32s = npt.NDArray[np.uint32]
@@ -40,18 +40,23 @@ class Buckets:
             keys.append(np.asarray(entries.keys)[mine])
             members.append(rows[mine].astype(np.uint64) + np.uint64(first_row))
             first_row += len(chosen)
-        return cls._group(np.concatenate(keys), np.concatenate(members))
+        return cls._group(keys, members)
 
     @classmethod
-    def _group(cls, keys: Uint64s, members: Uint64s) -> "Buckets":
+    def _group(cls, key_pieces: list[Uint64s], member_pieces: list[Uint64s]) -> "Buckets":
+        """Group members by their keys, both in pieces, which are taken out of their lists."""
+        keys = joined(key_pieces)
         if not len(keys):
             return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint32))
         order = np.argsort(keys, kind="stable")  # members of one key stay in order
-        keys, members = keys[order], members[order]
-        starts = np.concatenate([np.zeros(1, np.int64), np.flatnonzero(keys[1:] != keys[:-1]) + 1])
-        sizes = np.diff(np.append(starts, len(keys)))
-        several = sizes > 1
-        return cls(members[np.repeat(several, sizes)], sizes[several].astype(np.uint32))
+        keys = keys[order]
+        same = keys[1:] == keys[:-1]
+        del keys
+        again = np.append(False, same)
+        several = again | np.append(same, False)
+        order, first = order[several], np.flatnonzero(~again[several])
+        sizes = np.diff(np.append(first, len(order)))
+        return cls(joined(member_pieces)[order], sizes.astype(np.uint32))
 
     @classmethod
     def open(cls, path: Path) -> "Buckets":

@@ -4,18 +4,16 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.pipeline.dedup.buckets import Buckets
-from headrace.pipeline.dedup.entries import fixed_hashes
+from headrace.pipeline.dedup.entries import Hashes, fixed_hashes
 from headrace.pipeline.tables import read_batches
 
 Int64s = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.unsignedinteger[Any]]
 
 IN_MEMORY_BYTES = 512 << 20
 """Of signatures; more are mapped from an unnamed file."""
@@ -35,13 +33,22 @@ class Arranged:
     slots: Int64s
 
     @classmethod
-    def of(cls, found: Buckets, candidates: Int64s, order: Int64s, most: int) -> "Arranged":
-        """Arrange buckets whose members are `candidates` (ascending), preferred in this order."""
+    def of(cls, found: Buckets, candidates: Int64s, order: Int64s, most: int, num_down: int) -> "Arranged":
+        """Arrange buckets whose members are `candidates` (ascending), preferred in this order, those taken down first.
+
+        Args:
+            found: The buckets.
+            candidates: Their members.
+            order: Numbers of candidates as they are preferred.
+            most: How many survivors of a bucket are compared.
+            num_down: How many were taken down, all of which are compared.
+        """
         ranks = ranks_of(order)[np.searchsorted(candidates, found.members.astype(np.int64))]
         numbers = np.repeat(np.arange(len(found.sizes), dtype=np.uint32), found.sizes)
         by_document = np.argsort(ranks, kind="stable")
         first = np.concatenate([[0], np.cumsum(np.bincount(ranks, minlength=len(candidates)))])
-        slots = np.concatenate([[0], np.cumsum(np.minimum(found.sizes.astype(np.int64), most))])
+        down = np.bincount(numbers[ranks < num_down], minlength=len(found.sizes))
+        slots = np.concatenate([[0], np.cumsum(down + np.minimum(found.sizes - down, most))])
         return cls(first, numbers[by_document], slots)
 
 

@@ -1,5 +1,6 @@
 """Clusters: survivors and those removed for them, with a name that comes from contents and not from order."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.pipeline.dedup.candidates import Int64s, ranks_of
-from headrace.pipeline.dedup.resolving import Resolved
+from headrace.pipeline.dedup.resolving import Float64s, Resolved
 from headrace.pipeline.dedup.tables import Facts
-from headrace.pipeline.doc_ids import hex_ids
+from headrace.pipeline.doc_ids import hex_ids, row_slices
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import FINDINGS
 
@@ -40,23 +41,31 @@ class Clusters:
         rows: Int64s = self.rows[gone]
         return rows
 
-    def findings(self, reason: str, measure: str) -> pa.RecordBatch:
-        """Return a row for each document of a cluster of two or more, in row order.
+    def findings(self, reason: str, measure: str) -> Iterator[pa.RecordBatch]:
+        """Yield a row for each document of a cluster of two or more, in row order.
 
         Those that were taken down have none. The others are dropped for `reason`, with their similarity as `measure`;
         those that resemble what was taken down are held for review.
         """
         sizes = np.bincount(self.survivors, minlength=len(self.rows))
         members = np.flatnonzero((sizes[self.survivors] > 1) & ~self.facts.taken_down)
+        names, similarities = self._smallest(), np.empty(len(self.rows))
+        similarities[self.facts.order] = self.resolved.similarities
+        for some in row_slices(len(members)):
+            yield self._found(members[some], sizes, names, similarities, reason, measure)
+
+    def _found(
+        self, members: Int64s, sizes: Int64s, names: Int64s, similarities: Float64s, reason: str, measure: str
+    ) -> pa.RecordBatch:
         roots = self.survivors[members]
         survives, held = roots == members, self.facts.taken_down[roots]
         columns = {
             "row": pa.array(self.rows[members]),
             "doc_id": hex_ids(self.facts.ids[members]),
             "reason": pc.if_else(pa.array(held), HELD, reason),
-            "evidence": self._evidence(members, measure),
+            "evidence": _evidence(similarities[members], measure),
             "survivor": hex_ids(self.facts.ids[roots]),
-            "cluster": hex_ids(self.facts.ids[self._smallest()[roots]]),
+            "cluster": hex_ids(self.facts.ids[names[roots]]),
             "cluster_size": pa.array(sizes[roots]),
         }
         nothing = pa.scalar(None, pa.string())
@@ -71,10 +80,9 @@ class Clusters:
         names: Int64s = by_id[np.minimum(smallest, len(self.rows) - 1)]
         return names
 
-    def _evidence(self, members: Int64s, measure: str) -> pa.Array:
-        """Return the similarity of each member to its survivor as a JSON object; there are few different ones."""
-        similarities = np.empty(len(self.rows))
-        similarities[self.facts.order] = self.resolved.similarities
-        values, numbers = np.unique(np.round(similarities[members], SIMILARITY_DIGITS), return_inverse=True)
-        words = pa.array([canonical_json({measure: float(value)}) for value in values], pa.string())
-        return words.take(pa.array(numbers))
+
+def _evidence(similarities: Float64s, measure: str) -> pa.Array:
+    """Return similarities as JSON objects; there are few different ones."""
+    values, numbers = np.unique(np.round(similarities, SIMILARITY_DIGITS), return_inverse=True)
+    words = pa.array([canonical_json({measure: float(value)}) for value in values], pa.string())
+    return words.take(pa.array(numbers))

@@ -7,6 +7,7 @@ hashes, so equal ranges of keys are equal shares of the work, and a bucket never
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from headrace.pipeline.errors import IntegrityError
 Uint64s = npt.NDArray[np.uint64]
 Uint32s = npt.NDArray[np.uint32]
 Bools = npt.NDArray[np.bool_]
+Hashes = npt.NDArray[np.unsignedinteger[Any]]
 
 ENTRY_BYTES = 12
 _KEYS = 1 << 64
@@ -64,29 +66,59 @@ class Entries:
         return Entries(self.keys[start:end], self.rows[start:end])
 
 
-def fixed_hashes(column: pa.ChunkedArray | pa.Array, bits: int, where: Path) -> npt.NDArray[np.unsignedinteger]:
+def joined(pieces: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return arrays end to end; the list is empty afterwards, so that what follows has their memory."""
+    together = np.concatenate(pieces)
+    pieces.clear()
+    return together
+
+
+def fixed_hashes(column: pa.ChunkedArray | pa.Array, bits: int, where: Path) -> Hashes:
     """Return the hashes of a column without nulls as an array, a row each.
+
+    Chunks are not put together before, because Arrow's offsets end at 2 GiB.
 
     Raises:
         IntegrityError: they are not all as long as the first.
     """
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    pieces = [_chunk_hashes(chunk, bits, where) for chunk in chunks if len(chunk)]
+    if not pieces:
+        return np.zeros((0, 0), f"<u{bits // 8}")
+    if len({piece.shape[1] for piece in pieces}) > 1:
+        raise _uneven(bits, where)
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+def take_hashes(column: pa.ChunkedArray, rows: npt.NDArray[np.int64], bits: int, where: Path) -> Hashes:
+    """Return the hashes of some rows of a column, which are ascending; see `fixed_hashes`."""
+    ends = np.cumsum([0, *map(len, column.chunks)])
+    places = np.searchsorted(rows, ends)
+    taken = [
+        chunk.take(pa.array(rows[places[number] : places[number + 1]] - ends[number]))
+        for number, chunk in enumerate(column.chunks)
+        if places[number + 1] > places[number]
+    ]
+    return fixed_hashes(pa.chunked_array(taken, column.type), bits, where)
+
+
+def _chunk_hashes(array: pa.Array, bits: int, where: Path) -> Hashes:
     dtype = np.dtype(f"<u{bits // 8}")
-    if not len(array):
-        return np.zeros((0, 0), dtype)
     large = array.cast(pa.large_binary())
     _, offsets, data = large.buffers()
     ends = np.frombuffer(offsets, np.int64, len(large) + 1, large.offset * 8)
     length = int(ends[1] - ends[0])
     if length % dtype.itemsize or not length or (np.diff(ends) != length).any():
-        raise IntegrityError(f"{where}: the hashes of a column must all be equally many, of {bits} bits each")
+        raise _uneven(bits, where)
     held = np.frombuffer(data, dtype, (ends[-1] - ends[0]) // dtype.itemsize, int(ends[0]))
     return held.reshape(len(large), -1)
 
 
-def make_entries(
-    hashes: npt.NDArray[np.unsignedinteger], rows: Uint32s, scopes: Uint64s | None, shape: tuple[int, int]
-) -> Entries:
+def _uneven(bits: int, where: Path) -> IntegrityError:
+    return IntegrityError(f"{where}: the hashes of a column must all be equally many, of {bits} bits each")
+
+
+def make_entries(hashes: Hashes, rows: Uint32s, scopes: Uint64s | None, shape: tuple[int, int]) -> Entries:
     """Return the entries of signatures (one a row) cut into `shape` (bands, rows of a band).
 
     `scopes` has a number for each document: those of different numbers never share a key.

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from headrace.filters.contract import TextBatch
 from headrace.pipeline.dedup.candidates import Int64s, ranks_of, split_rows
-from headrace.pipeline.dedup.pairs import Compared, Uint64s, remembered
+from headrace.pipeline.dedup.pairs import Compared, Uint64s, pair_up, remembered
 from headrace.pipeline.dedup.resolving import Float64s
 from headrace.pipeline.dedup.tables import DecidingTables
 from headrace.pipeline.hashing import digest_json
@@ -65,35 +65,40 @@ class Comparison:
     def similarities(self, tables: DecidingTables, rows: Int64s, order: Int64s) -> "TextSimilarities":
         """Return what tells how similar documents are, given by their ranks in an order of `rows`."""
         contents = tables.hashes(f"{self.measure.id}.{CONTENT}", 64, rows, ranks_of(order)).astype(np.uint64)
-        known = remembered(tables.store, self.digest, contents)
-        return TextSimilarities(tables, self.signal, self.measure.view, rows[order], contents, known)
+        distinct, numbers = np.unique(contents, axis=0, return_inverse=True)
+        known = remembered(tables.store, self.digest, distinct)
+        return TextSimilarities(tables, self.signal, self.measure.view, rows[order], numbers.reshape(-1), known)
 
 
 class TextSimilarities:
-    """Similarities of candidates, given by rank; `compared` are all pairs that were asked about."""
+    """Similarities of candidates, given by rank; documents of one of `contents` have the same shingles."""
 
     def __init__(
-        self, tables: DecidingTables, signal: Shingled, view: str, rows: Int64s, contents: Uint64s, known: Compared
+        self, tables: DecidingTables, signal: Shingled, view: str, rows: Int64s, contents: Int64s, known: Compared
     ) -> None:
         self._tables, self._signal, self._view = tables, signal, view
-        self._rows, self._contents = rows, contents  # by rank
-        self._known, self.compared = known, Compared.none()
+        self._rows, self.contents = rows, contents  # by rank
+        self._known, self._asked = known, [np.zeros(0, np.uint64)]
         self._sets = _Sets(tables.folder, len(rows))
+
+    @property
+    def compared(self) -> Compared:
+        """All pairs that were asked about."""
+        return self._known.at(self._known.find(np.unique(np.concatenate(self._asked))))
 
     def of(self, pairs: Uint64s) -> Float64s:
         """Return the Jaccard similarity of each pair, given as `rank of one << 32 | rank of the other`."""
         left, right = (pairs >> np.uint64(32)).astype(np.int64), (pairs & _RIGHT).astype(np.int64)
-        contents = self._contents[left], self._contents[right]
-        places = self._known.find(*contents)
-        missing = np.flatnonzero(places < 0)
+        asked = pair_up(self.contents[left], self.contents[right])
+        self._asked.append(asked)
+        places = self._known.find(asked)
+        new, missing = np.unique(asked[places < 0], return_index=True)
         if len(missing):
+            missing = np.flatnonzero(places < 0)[missing]
             self._read(np.unique(np.concatenate([left[missing], right[missing]])))
-            made = self._sets.compare(left[missing], right[missing])
-            self._known += Compared.of(contents[0][missing], contents[1][missing], *made)
-            places = self._known.find(*contents)
-        shared, total = self._known.shared[places], self._known.total[places]
-        self.compared += Compared.of(*contents, shared, total)
-        similarities: Float64s = shared / total
+            self._known = self._known.extended(new, *self._sets.compare(left[missing], right[missing]))
+            places = self._known.find(asked)
+        similarities: Float64s = self._known.shared[places] / self._known.total[places]
         return similarities
 
     def _read(self, ranks: Int64s) -> None:

@@ -4,6 +4,7 @@ A file of occurrences holds them as `UNIT` has them, by hash; one of repeats hol
 row over all parts (uint64) and the number of the unit in its text (uint32).
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from headrace.pipeline.dedup.entries import Bools, Uint64s
+from headrace.pipeline.dedup.entries import Bools, Uint64s, joined
 from headrace.pipeline.errors import IntegrityError
 
 Units = npt.NDArray[Any]
@@ -42,10 +43,15 @@ def by_hash(units: Units) -> Units:
 def between(units: Units, partition: int, partitions: int) -> Units:
     """Return the occurrences of one of `partitions` equal ranges of hashes."""
     low, high = (number * _HASHES // partitions for number in (partition, partition + 1))
-    hashes = units["hash"]
-    start = np.searchsorted(hashes, np.uint64(low))
-    end = len(units) if high == _HASHES else np.searchsorted(hashes, np.uint64(high))
-    return units[start:end]
+    return units[first_at_least(units, "hash", low) : first_at_least(units, "hash", high)]
+
+
+def first_at_least(records: Units, field: str, value: int) -> int:
+    """Return where the first record stands that has so much in a field by which they ascend, their number if none has.
+
+    A few records are read. To search the field as an array would copy it, because what lies between has other fields.
+    """
+    return bisect_left(range(len(records)), value, key=lambda place: int(records[place][field]))
 
 
 def find_repeats(parts: Iterable[tuple[Units, Bools, Uint64s]], keep: Keep) -> Units:
@@ -69,9 +75,10 @@ def find_repeats(parts: Iterable[tuple[Units, Bools, Uint64s]], keep: Keep) -> U
         ids.append(own_ids[mine["row"], 0])
         lower.append(own_ids[mine["row"], 1])
         first_row += len(counted)
-    columns = [np.concatenate(pieces) for pieces in (hashes, checks, rows, numbers, ids, lower)]
-    several = _occur_again(columns[0])
-    hash_, check, row, number, high, low = (column[several] for column in columns)
+    hash_ = joined(hashes)
+    several = _occur_again(hash_)
+    hash_ = hash_[several]
+    check, row, number, high, low = (joined(pieces)[several] for pieces in (checks, rows, numbers, ids, lower))
     order = np.lexsort((number, low, high, check, hash_))
     same = (hash_[order][1:] == hash_[order][:-1]) & (check[order][1:] == check[order][:-1])
     again = np.append(False, same)

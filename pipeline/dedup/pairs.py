@@ -9,20 +9,24 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headrace.filters.lsh import mix
-from headrace.pipeline.doc_ids import hex_ids, id_words
+from headrace.pipeline.doc_ids import hex_ids, id_words, row_slices
 from headrace.pipeline.schema import PAIRS
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import METADATA_PREFIX, read_columns
 
 Uint64s = npt.NDArray[np.uint64]
+Uint32s = npt.NDArray[np.uint32]
 Int64s = npt.NDArray[np.int64]
+
+_HALF = np.uint64(32)
+_LOWER = np.uint64((1 << 32) - 1)
 
 log = logging.getLogger(__name__)
 
@@ -32,83 +36,93 @@ SHINGLES = "shingles"
 
 @dataclass(frozen=True)
 class Compared:
-    """Pairs of contents, four numbers each (the smaller content first), with their shared and all shingles."""
+    """Pairs of contents, each once and ascending, with their shared and all shingles.
+
+    `contents` are two numbers each, ascending; a pair is the numbers of both in 64 bits, the smaller first.
+    """
 
     contents: Uint64s
-    shared: Int64s
-    total: Int64s
+    pairs: Uint64s
+    shared: Uint32s
+    total: Uint32s
 
     @classmethod
-    def none(cls) -> "Compared":
-        """Return no pairs."""
-        return cls(np.zeros((0, 4), np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    def none(cls, contents: Uint64s | None = None) -> "Compared":
+        """Return no pairs of some contents."""
+        known = np.zeros((0, 2), np.uint64) if contents is None else contents
+        return cls(known, np.zeros(0, np.uint64), np.zeros(0, np.uint32), np.zeros(0, np.uint32))
 
-    @classmethod
-    def of(cls, left: Uint64s, right: Uint64s, shared: Int64s, total: Int64s) -> "Compared":
-        """Return pairs, each once, in the order of their contents."""
-        contents, first = np.unique(pair_up(left, right), axis=0, return_index=True)
-        return cls(contents, shared[first], total[first])
+    def __len__(self) -> int:
+        """Return how many pairs there are."""
+        return len(self.pairs)
 
-    def __add__(self, other: "Compared") -> "Compared":
-        """Return the pairs of both."""
-        both = np.concatenate([self.contents, other.contents])
-        numbers = [np.append(self.shared, other.shared), np.append(self.total, other.total)]
-        return Compared.of(both[:, :2], both[:, 2:], *numbers)
+    def extended(self, pairs: Uint64s, shared: npt.NDArray[Any], total: npt.NDArray[Any]) -> "Compared":
+        """Return these pairs and others of the same contents."""
+        together, first = np.unique(np.append(self.pairs, pairs), return_index=True)
+        shared, total = np.append(self.shared, shared.astype(np.uint32)), np.append(self.total, total.astype(np.uint32))
+        return Compared(self.contents, together, shared[first], total[first])
 
-    def to_batch(self) -> pa.RecordBatch:
-        """Return the pairs as rows of a table."""
-        ids = hex_ids(self.contents[:, :2]), hex_ids(self.contents[:, 2:])
-        return pa.RecordBatch.from_arrays([*ids, pa.array(self.shared), pa.array(self.total)], schema=PAIRS)
+    def find(self, pairs: Uint64s) -> Int64s:
+        """Return where each of some pairs stands among these, -1 where it is not."""
+        if not len(self):
+            return np.full(len(pairs), -1, np.int64)
+        places = np.minimum(np.searchsorted(self.pairs, pairs), len(self) - 1)
+        return np.where(self.pairs[places] == pairs, places, -1)
 
-    @classmethod
-    def from_table(cls, table: pa.Table) -> "Compared":
-        """Return the pairs of a table."""
-        contents = [id_words(table.column(name)) for name in ("left", "right")]
-        numbers = [table.column(name).to_numpy() for name in ("shared", "total")]
-        return cls(np.concatenate(contents, axis=1), *numbers)
+    def at(self, places: Int64s) -> "Compared":
+        """Return the pairs that stand at some places, ascending."""
+        return Compared(self.contents, self.pairs[places], self.shared[places], self.total[places])
 
-    def find(self, left: Uint64s, right: Uint64s) -> Int64s:
-        """Return where each pair of contents (two numbers each) stands among these, -1 where it is not."""
-        if not len(self.contents):
-            return np.full(len(left), -1, np.int64)
-        asked = pair_up(left, right)
-        keys = _key(self.contents)
-        order = np.argsort(keys, kind="stable")
-        places = np.minimum(np.searchsorted(keys[order], _key(asked)), len(order) - 1)
-        found = order[places]
-        return np.where((self.contents[found] == asked).all(axis=1), found, -1)
-
-    def among(self, contents: Uint64s) -> "Compared":
-        """Return those pairs of which both may be among these contents."""
-        known = np.isin(self.contents[:, 0], contents[:, 0]) & np.isin(self.contents[:, 2], contents[:, 0])
-        return Compared(self.contents[known], self.shared[known], self.total[known])
+    def to_batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the pairs as rows of a table."""
+        for some in row_slices(len(self)):
+            sides = (self.pairs[some] >> _HALF, self.pairs[some] & _LOWER)
+            ids = (hex_ids(self.contents[side.astype(np.int64)]) for side in sides)
+            numbers = (pa.array(column[some].astype(np.int64)) for column in (self.shared, self.total))
+            yield pa.RecordBatch.from_arrays([*ids, *numbers], schema=PAIRS)
 
 
-def pair_up(left: Uint64s, right: Uint64s) -> Uint64s:
-    """Return pairs of contents as four numbers, the smaller content first."""
-    swap = (left[:, 0] > right[:, 0]) | ((left[:, 0] == right[:, 0]) & (left[:, 1] > right[:, 1]))
-    ahead, behind = np.where(swap[:, None], right, left), np.where(swap[:, None], left, right)
-    return np.concatenate([ahead, behind], axis=1)
-
-
-def _key(pairs: Uint64s) -> Uint64s:
-    key = np.zeros(len(pairs), np.uint64)
-    for column in range(4):
-        key = mix(key ^ pairs[:, column])
-    return key
+def pair_up(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> Uint64s:
+    """Return pairs of contents, given by their numbers, in 64 bits each."""
+    ahead, behind = np.minimum(left, right).astype(np.uint64), np.maximum(left, right).astype(np.uint64)
+    pairs: Uint64s = ahead << _HALF | behind
+    return pairs
 
 
 def remembered(store: Store, shingles: str, contents: Uint64s) -> Compared:
-    """Return the pairs of these contents that a build of the store has compared."""
-    found = Compared.none()
+    """Return the pairs of these contents, which are ascending, that a build of the store has compared."""
+    found = [(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for path in _tables(store):
         try:
             stated = pq.read_schema(path).metadata or {}
             if stated.get(f"{METADATA_PREFIX}{SHINGLES}".encode()) == shingles.encode():
-                found += Compared.from_table(read_columns(path)).among(contents)
+                found.append(_among(read_columns(path), contents))
         except (OSError, pa.ArrowException) as error:
             log.warning("%s: cannot be read (%s); its pairs are compared anew", path, error)
-    return found
+    pairs, shared, total = map(np.concatenate, zip(*found, strict=True))
+    return Compared.none(contents).extended(pairs, shared, total)
+
+
+def _among(table: pa.Table, contents: Uint64s) -> tuple[Uint64s, Int64s, Int64s]:
+    """Return the pairs of a table both of which are among some contents."""
+    left, right = (_numbers(table.column(name), contents) for name in ("left", "right"))
+    known = (left >= 0) & (right >= 0)
+    shared, total = (table.column(name).to_numpy()[known] for name in ("shared", "total"))
+    return pair_up(left[known], right[known]), shared, total
+
+
+def _numbers(column: pa.ChunkedArray, contents: Uint64s) -> Int64s:
+    """Return where each content of a column stands among ascending ones, -1 where it is not.
+
+    Of several with the same first 64 bits, which are of a digest, the first alone is found.
+    """
+    if not len(contents) or not len(column):
+        return np.full(len(column), -1, np.int64)
+    encoded = column.dictionary_encode().unify_dictionaries()
+    asked = id_words(encoded.chunk(0).dictionary)  # a content is in many pairs
+    places = np.minimum(np.searchsorted(contents[:, 0], asked[:, 0]), len(contents) - 1)
+    numbers = np.where((contents[places] == asked).all(axis=1), places, -1)
+    return np.concatenate([numbers[chunk.indices.to_numpy()] for chunk in encoded.chunks])
 
 
 def _tables(store: Store) -> Iterator[Path]:

@@ -83,17 +83,31 @@ def duplicate_stages(
     return bands, duplicates
 
 
-def earlier_stage(step: ExactStep | MinHashStep, bands: Bands, duplicates: Duplicates) -> Earlier:
+def earlier_stage(step: ExactStep | MinHashStep, recipe: Recipe, bands: Bands, duplicates: Duplicates) -> Earlier:
     """Return the stage that compares documents with the indexes that a step names."""
+    signal = id_of_column(bands.column)
     return Earlier(
         column=bands.column,
-        num_hashes=bands.bands * bands.rows,
+        num_hashes=num_hashes(bands.column, measure_stage(recipe, signal) if signal else None),
         bits=bands.bits,
         against=tuple(step.against),
         reason=duplicates.reason,
         similarity=duplicates.similarity,
         most=duplicates.most,
     )
+
+
+def num_hashes(column: str, measure: Measure | None) -> int:
+    """Return how many hashes a document has in a column, whatever bands are made of: a signature's, or a digest's.
+
+    `measure` is the stage that measures it, None where it is a column of documents.
+    """
+    if measure is None:
+        return _PAYLOAD_HASHES
+    if column.endswith(f".{SIGNATURE}"):
+        signal: Any = measure.make()
+        return int(signal.num_hashes)
+    return _DIGEST_HASHES
 
 
 def measured_as(stage: Measure) -> dict[str, Any]:
@@ -113,15 +127,16 @@ def find_indexes(step: ExactStep | MinHashStep, bands: Bands, recipe: Recipe, st
     """Return the artifacts of the indexes that a step names, by the roles that stages read them in.
 
     Raises:
-        RecipeError: the store has no such index, or one was made of other hashes or bands.
+        RecipeError: the store has no such index, or one was made of other hashes, bands or scopes.
         StoreError, IntegrityError: the artifact is gone or damaged.
     """
     found: dict[str, Manifest] = {}
     hashed = hashed_as(bands.column, recipe)
     for name in step.against:
         index = find_named(IndexKeys.name, name, store)
-        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, **hashed}
+        made = {"bands": bands.bands, "rows": bands.rows, "bits": bands.bits, "scope": list(bands.scope), **hashed}
         theirs = {key: index.config[key] for key in ("bands", "rows", "bits")} | index.config["measured"]
+        theirs["scope"] = index.config.get("scope", [])
         if theirs != made:
             raise RecipeError(
                 f"the index {name!r} cannot be compared with this step: it was made with {canonical_json(theirs)}, "

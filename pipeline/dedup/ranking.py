@@ -5,7 +5,8 @@ no later rule drops, those of an earlier source of `prefer`, those that the poli
 smaller `doc_id`.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -77,17 +78,27 @@ def parse_date(date: str) -> float | None:
 
     These are ISO 8601, the 14 digits of ARC files, and RFC 5322 (of HTTP). A date without a zone is in UTC.
     """
-    for parse in (datetime.fromisoformat, _fourteen_digits, parsedate_to_datetime):
+    date = date.strip()
+    for form, parse in _FORMS:
         try:
-            found = parse(date.strip())
-        except (ValueError, TypeError, IndexError):
+            found = parse(date) if form.match(date) else None
+        except (ValueError, TypeError, IndexError, OverflowError):  # the last where a number is too large for a time
             continue
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        if found:
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     return None
 
 
 def _fourteen_digits(date: str) -> datetime:
     return datetime.strptime(date, "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+
+
+_FORMS: tuple[tuple[re.Pattern[str], Callable[[str], datetime]], ...] = (
+    (re.compile(r"[0-9]{4}[-W]|[0-9]{8}(?![0-9])"), datetime.fromisoformat),
+    (re.compile(r"[0-9]{14}$"), _fourteen_digits),
+    (re.compile(""), parsedate_to_datetime),
+)
+"""How dates begin, and what reads them, which takes more for a date than it should: seconds since 1970 for a year."""
 
 
 def rank(ids: npt.NDArray[np.uint64], grades: Sequence[Float64s], eligible: Bools, taken_down: Bools) -> Int64s:

@@ -7,9 +7,10 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from headrace.filters.lsh import estimate_jaccard
+from headrace.filters.lsh import band_keys, estimate_jaccard, mix
 from headrace.pipeline.dedup.buckets import Buckets
-from headrace.pipeline.dedup.candidates import Arranged, Hashes, Int64s, ranks_of
+from headrace.pipeline.dedup.candidates import Arranged, Int64s, ranks_of
+from headrace.pipeline.dedup.entries import Hashes
 from headrace.pipeline.dedup.pairs import Compared
 
 Float64s = npt.NDArray[np.float64]
@@ -37,9 +38,17 @@ class Resolved:
 
 
 class Similarities(Protocol):
-    """Tells how similar pairs of documents are; `compared` are those that it was asked about, by content."""
+    """Tells how similar pairs of documents are; `compared` are those that it was asked about, by content.
 
-    compared: Compared
+    `contents` are numbers by rank: documents of the same have the similarity 1.
+    """
+
+    contents: Int64s
+
+    @property
+    def compared(self) -> Compared:
+        """Pairs of contents."""
+        ...
 
     def of(self, pairs: Uint64s) -> Float64s:
         """Return the similarity of each pair, given as `rank of one << 32 | rank of the other`."""
@@ -69,7 +78,8 @@ class Resolver:
         signatures: A row of hashes for each document, by rank.
         threshold: The least similarity of a document to the one that it is removed for.
         most: How many survivors of a bucket a document is compared with.
-        num_down: The first so many documents survive nothing and are removed for nothing: they were taken down.
+        num_down: The first so many documents survive nothing and are removed for nothing: they were taken down. Others
+            are compared with all of them in their buckets, and found by a look-up if they are equal to one.
     """
 
     arranged: Arranged
@@ -80,8 +90,10 @@ class Resolver:
 
     def by_estimate(self) -> Resolved:
         """Resolve by the shares of equal hashes."""
-        least = math.ceil(self.threshold * self.signatures.shape[1] - 1e-9)
-        survivors, similarities, crowded, _ = self._choose((least, least), (np.zeros(0, np.uint64), np.zeros(0)), True)
+        num_hashes, nothing = self.signatures.shape[1], (np.zeros(0, np.uint64), np.zeros(0))
+        least = math.ceil(self.threshold * num_hashes - 1e-9)
+        whole = band_keys(np.asarray(self.signatures), 1, num_hashes)[:, 0] if self.num_down else nothing[0]
+        survivors, similarities, crowded, _ = self._choose((least, least), self._same_as_down(whole), nothing, True)
         return Resolved(survivors, similarities, crowded)
 
     def by_similarity(self, similarities: Similarities) -> Resolved:
@@ -95,21 +107,34 @@ class Resolver:
         low, high = (self.threshold + sign * margin for sign in (-1, 1))
         likely = math.floor(low * num_hashes), math.ceil(high * num_hashes)
         known = np.zeros(0, np.uint64), np.zeros(0)
+        same = self._same_as_down(similarities.contents.astype(np.uint64))
         while True:
-            survivors, found, crowded, unknown = self._choose(likely, known, False)
+            survivors, found, crowded, unknown = self._choose(likely, same, known, False)
             if not len(unknown):
                 return Resolved(survivors, found, crowded, similarities.compared)
             keys, values = np.append(known[0], unknown), np.append(known[1], similarities.of(unknown))
             order = np.argsort(keys)
             known = keys[order], values[order]
 
+    def _same_as_down(self, keys: Uint64s) -> Int64s:
+        """Return for each document the first that was taken down of the same key and buckets, -1 where none was.
+
+        Equal documents of one scope share all of their buckets, those of different scopes none.
+        """
+        if not self.num_down:
+            return np.full(len(self.signatures), -1, np.int64)
+        keys = mix(keys ^ mix(self.arranged.buckets[self.arranged.first[:-1]].astype(np.uint64)))
+        down, first = np.unique(keys[: self.num_down], return_index=True)
+        places = np.minimum(np.searchsorted(down, keys), len(down) - 1)
+        return np.where(down[places] == keys, first[places], -1)
+
     def _choose(
-        self, likely: tuple[int, int], known: tuple[Uint64s, Float64s], estimate: bool
+        self, likely: tuple[int, int], same: Int64s, known: tuple[Uint64s, Float64s], estimate: bool
     ) -> tuple[Int64s, Float64s, int, Uint64s]:
         from headrace.filters.analysis.survivors import choose_survivors
 
         one, signatures = self.arranged, np.asarray(self.signatures)
-        asked = likely, self.most, self.num_down, self.threshold if not estimate else 0.0
+        asked = likely, self.most, self.num_down, same, self.threshold if not estimate else 0.0
         survivors, similarities, crowded, unknown = choose_survivors(
             one.first, one.buckets, one.slots, signatures, *asked, *known, estimate
         )

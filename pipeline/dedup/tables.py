@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from headrace.filters.judging import failures
 from headrace.filters.rules import Rule
-from headrace.pipeline.dedup.candidates import Hashes, Int64s, gather_hashes, split_rows
-from headrace.pipeline.dedup.entries import Bools
+from headrace.pipeline.dedup.candidates import Int64s, gather_hashes, split_rows
+from headrace.pipeline.dedup.entries import Bools, Hashes
 from headrace.pipeline.dedup.ranking import Survivor, rank
 from headrace.pipeline.doc_ids import id_words
 from headrace.pipeline.schema import Tally

@@ -16,7 +16,7 @@ from headrace.pipeline.schema import Ledger, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
 from headrace.pipeline.store import Store
 
-BYTES_OF_ENTRY = 16
+BYTES_OF_ENTRY = 33
 """What an entry takes in memory while buckets are found."""
 
 

@@ -55,17 +55,19 @@ class IndexDocuments(Stage):
 
 @register
 class IndexKeys(Stage):
-    """Gathers the band keys of one of `partitions` ranges; `measured` says what the hashes are."""
+    """Gathers the band keys of one of `partitions` ranges; `measured` says what the hashes are, `scope` as in bands."""
 
     name: ClassVar[str] = "index"
     version: ClassVar[int] = 1
     table: ClassVar[str] = "keys"
+    added: ClassVar[tuple[str, ...]] = ("scope",)
 
     column: str
     bands: int
     rows: int
     bits: Literal[32, 64] = 64
     measured: dict[str, Any]
+    scope: tuple[str, ...] = ()
     partition: int = Field(default=0, ge=0)
     partitions: int = Field(default=1, ge=1)
 
@@ -83,12 +85,15 @@ class IndexKeys(Stage):
         keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
         first = 0
         for entries, kept in self._parts(task, store):
-            indexed = np.unique(np.asarray(entries.rows)[kept[np.asarray(entries.rows)]])
+            indexed = np.zeros(len(kept), dtype=bool)
+            indexed[entries.rows] = True  # not sorted, because every range of keys looks at all rows
+            indexed &= kept
+            ends = np.cumsum(indexed) + first
             mine = entries.between(self.partition, self.partitions)
-            chosen = kept[np.asarray(mine.rows)]
+            chosen = indexed[mine.rows]
             keys.append(np.asarray(mine.keys)[chosen])
-            numbers.append(np.searchsorted(indexed, np.asarray(mine.rows)[chosen]).astype(np.uint64) + np.uint64(first))
-            first += len(indexed)
+            numbers.append(ends[np.asarray(mine.rows)[chosen]].astype(np.uint64) - np.uint64(1))
+            first = int(ends[-1]) if len(ends) else first
         data = keys_to_bytes(np.concatenate(keys), np.concatenate(numbers))
         return Made({self.table: store.put_file(task, self.table, data, ".keys")}, Ledger())
 

@@ -4,6 +4,7 @@ A recrawl that was copied, or a file named by two globs, gives equal `doc_id`s. 
 are dropped as `same_record`. Memory: about 40 bytes a document.
 """
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.pipeline.doc_ids import hex_ids, id_words
+from headrace.pipeline.doc_ids import hex_ids, id_words, row_slices
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import FINDINGS, Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
@@ -44,17 +45,22 @@ class Distinct(Stage):
             read = read_columns(path, ["doc_id", "text_bytes"])
             ids.append(id_words(read.column("doc_id")))
             total += Tally(records=read.num_rows, bytes=pc.sum(read.column("text_bytes")).as_py() or 0)
-        file = write_table(
-            store.new_file(task, self.table), FINDINGS, [self._findings(np.concatenate(ids))], {"task": task.key}
-        )
+        batches = self._findings(np.concatenate(ids))
+        file = write_table(store.new_file(task, self.table), FINDINGS, batches, {"task": task.key})
         return Made({self.table: file}, Ledger(input=total, kept=total))
 
-    def _findings(self, ids: npt.NDArray[np.uint64]) -> pa.RecordBatch:
-        """Return what is found about documents of these ids, in row order."""
+    def _findings(self, ids: npt.NDArray[np.uint64]) -> Iterator[pa.RecordBatch]:
+        """Yield what is found about documents of these ids, in row order."""
         first = first_of_each(ids)
         beyond = np.zeros(len(ids), dtype=bool) if self.limit is None else first & (np.cumsum(first) > self.limit)
         rows = np.flatnonzero(~first | beyond)
-        doc_ids, again = hex_ids(ids[rows]), pa.array(~first[rows])
+        for some in row_slices(len(rows)):
+            yield self._found(rows[some], ids[rows[some]], ~first[rows[some]])
+
+    def _found(
+        self, rows: npt.NDArray[np.int64], ids: npt.NDArray[np.uint64], same: npt.NDArray[np.bool_]
+    ) -> pa.RecordBatch:
+        doc_ids, again = hex_ids(ids), pa.array(same)
         nothing, evidence = pa.scalar(None, pa.string()), canonical_json({"limit": self.limit})
         columns = {
             "row": pa.array(rows),

@@ -2,7 +2,8 @@
 
 The last of three stages that find duplicates (see `stages.bands`), and the only one that is not cut in pieces: it holds
 numbers of the candidates alone, a few dozen bytes each and their hashes, which are mapped from a file where they are
-many. Exact duplicates are found so too, by a digest that is cut into one band.
+many; and where texts are compared, of pairs in question, 40 bytes each and as much again while they are put in order.
+Exact duplicates are found so too, by a digest that is cut into one band.
 
 With `verify = "none"` clusters are the connected components of the buckets (Leskovec et al., Mining of Massive
 Datasets, 3.4; datatrove's last two stages). Else a document is removed only for a survivor that it resembles by
@@ -31,6 +32,9 @@ from headrace.pipeline.stages.measure import Measure
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import write_table
 from headrace.pipeline.views import role_of_column, roles_of_columns
+
+_TAKEN_DOWN = {"taken_down": "2"}
+"""Since 2 all that was taken down is compared; steps without it are as they were."""
 
 
 @register
@@ -82,8 +86,9 @@ class Duplicates(Stage):
         return None if self.shingles is None else Comparison(Measure.model_validate(self.shingles, strict=False))
 
     def resources(self) -> dict[str, str]:
-        """Return what decides the shingles, where texts are compared."""
-        return self._comparison.measure.resources() if self._comparison else {}
+        """Return what decides the shingles, where texts are compared, and how what was taken down is."""
+        shingles = self._comparison.measure.resources() if self._comparison else {}
+        return shingles | (_TAKEN_DOWN if self.suppressed and self.verify != "none" else {})
 
     def plan(self, planning: Planning) -> list[Task]:
         """Return the one task, over all parts."""
@@ -94,16 +99,16 @@ class Duplicates(Stage):
         tables = DecidingTables({role: input_paths(task, store, role) for role in self.inputs()}, store)
         buckets = Buckets.together([Buckets.open(path) for path in input_paths(task, store, "buckets")])
         found = self.find(buckets, tables, suppressed_rows(input_paths(task, store, SUPPRESSIONS)))
-        batch = found.findings(self.reason, self._evidence)
-        files = {self.table: write_table(store.new_file(task, self.table), FINDINGS, [batch], {"task": task.key})}
+        batches = found.findings(self.reason, self._evidence)
+        files = {self.table: write_table(store.new_file(task, self.table), FINDINGS, batches, {"task": task.key})}
         if self._comparison:
             stated = {"task": task.key, SHINGLES: self._comparison.digest}
-            pairs = found.resolved.compared.to_batch()
-            files["pairs"] = write_table(store.new_file(task, "pairs"), PAIRS, [pairs], stated)
+            pairs = found.resolved.compared.to_batches()
+            files["pairs"] = write_table(store.new_file(task, "pairs"), PAIRS, pairs, stated)
         told: dict[str, int | str] = {
             "candidates": len(found.rows),
             "crowded": found.resolved.num_crowded,
-            "compared_pairs": len(found.resolved.compared.shared),
+            "compared_pairs": len(found.resolved.compared),
         }
         return Made(files, Ledger(input=tables.total, kept=tables.total), told)
 
@@ -117,8 +122,9 @@ class Duplicates(Stage):
         hashes = tables.hashes(self.column, self.bits, rows, ranks_of(facts.order))
         if self.verify == "none":
             return resolve_components(buckets, rows, facts.order, hashes)
-        arranged = Arranged.of(buckets, rows, facts.order, self.most)
-        resolver = Resolver(arranged, hashes, self.similarity, self.most, int(facts.taken_down.sum()))
+        num_down = int(facts.taken_down.sum())
+        arranged = Arranged.of(buckets, rows, facts.order, self.most, num_down)
+        resolver = Resolver(arranged, hashes, self.similarity, self.most, num_down)
         if self._comparison is None:
             return resolver.by_estimate()
         return resolver.by_similarity(self._comparison.similarities(tables, rows, facts.order))

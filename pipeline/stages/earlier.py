@@ -13,15 +13,15 @@ import pyarrow as pa
 from pydantic import Field
 
 from headrace.filters.lsh import estimate_jaccard
-from headrace.pipeline.dedup.candidates import Hashes, Int64s
+from headrace.pipeline.dedup.candidates import Int64s
 from headrace.pipeline.dedup.clusters import SIMILARITY_DIGITS
-from headrace.pipeline.dedup.entries import Entries, Uint64s, fixed_hashes
+from headrace.pipeline.dedup.entries import Entries, Hashes, Uint64s, take_hashes
 from headrace.pipeline.dedup.indexed import CorpusIndex
 from headrace.pipeline.doc_ids import hex_ids
 from headrace.pipeline.hashing import canonical_json
 from headrace.pipeline.schema import Task
 from headrace.pipeline.stages.contract import Planning, input_paths, register
-from headrace.pipeline.stages.judge import Verdicts, overlay
+from headrace.pipeline.stages.judge import Judged, Verdicts, overlay
 from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_aligned
 from headrace.pipeline.views import role_of_column
@@ -34,7 +34,7 @@ class Earlier(Verdicts):
     """Drops what the corpora of the indexes `against` hold, by the hashes of `column`."""
 
     name: ClassVar[str] = "earlier"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     column: str
     num_hashes: int = Field(ge=1)
@@ -55,22 +55,25 @@ class Earlier(Verdicts):
         columns = [planning.part_inputs(role) for role in self.inputs()[:3]]
         return [self.task([*inputs, *shared]) for inputs in zip(*columns, strict=True)]
 
-    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
-        """Drop the documents of a part that an index has."""
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> Judged:
+        """Drop the documents of a part that an index has; `crowded` keys have more than are compared."""
         kept = verdicts.column("kept").fill_null(False).to_numpy()
         (bands,), (signals,) = (input_paths(task, store, role) for role in self.inputs()[:2])
         column = read_aligned(signals, [self.column], verdicts.column("doc_id"))[self.column]
-        best = _Best(len(kept))
+        best, num_crowded = _Best(len(kept)), 0
         for number, name in enumerate(self.against):
             keys, documents = (input_paths(task, store, f"{what}:{name}") for what in ("index", "indexed"))
             index = CorpusIndex(keys, documents, self.num_hashes, self.bits)
-            for rows, numbers in index.pairs(Entries.open(bands), kept, self.most):
+            shared = index.shared(Entries.open(bands), kept, self.most)
+            num_crowded += shared.num_crowded
+            for rows, numbers in shared.pairs():
                 for some in _whole_rows(rows, _AT_ONCE):
-                    own = fixed_hashes(column.take(pa.array(rows[some])), self.bits, signals)
+                    distinct, places = np.unique(rows[some], return_inverse=True)
+                    own = take_hashes(column, distinct, self.bits, signals)[places]
                     order = np.argsort(numbers[some], kind="stable")
                     ids, hashes = index.documents(numbers[some][order])
                     best.add(number, rows[some][order], own[order], ids, hashes, self.similarity)
-        return self._dropped(verdicts, best)
+        return self._dropped(verdicts, best), {"crowded": num_crowded}
 
     def _dropped(self, verdicts: pa.Table, best: "_Best") -> pa.Table:
         rows = np.flatnonzero(best.index >= 0)

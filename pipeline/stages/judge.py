@@ -22,6 +22,8 @@ from headrace.pipeline.store import Store
 from headrace.pipeline.tables import read_aligned, read_columns, same_rows, write_table
 from headrace.pipeline.views import roles_of_columns
 
+Judged = tuple[pa.Table, dict[str, int | str]]
+
 
 class Verdicts(Stage):
     """What all kinds of judging share: start from the earlier verdicts, end with a table and its ledger."""
@@ -31,13 +33,13 @@ class Verdicts(Stage):
 
     def run(self, task: Task, store: Store) -> Made:
         """Judge one part."""
-        verdicts = self.judge(earlier_verdicts(task, store), task, store)
+        verdicts, facts = self.judge(earlier_verdicts(task, store), task, store)
         batches = verdicts.combine_chunks().to_batches()
         file = write_table(store.new_file(task, self.table), VERDICTS, batches, {"task": task.key})
-        return Made({self.table: file}, verdict_ledger(verdicts))
+        return Made({self.table: file}, verdict_ledger(verdicts), facts)
 
-    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
-        """Return the verdicts of all rows."""
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> Judged:
+        """Return the verdicts of all rows, and facts about them."""
         raise NotImplementedError
 
 
@@ -66,7 +68,7 @@ class Rules(Verdicts):
         columns = [planning.part_inputs(role) for role in self.inputs()]
         return [self.task(inputs) for inputs in zip(*columns, strict=True)]
 
-    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> Judged:
         """Apply all rules to whole columns, then note what each document fails that was not dropped before."""
         columns: dict[str, pa.ChunkedArray] = {}
         for role, names in self.columns_by_role().items():
@@ -76,12 +78,12 @@ class Rules(Verdicts):
         failed = failures(rules, columns) & judged[:, np.newaxis]
         first = first_failures(failed)
         reasons = pa.array([rule.reason for rule in rules], pa.string())
-        return _replace(
-            verdicts,
-            kept=pa.array(first < 0, mask=~judged),
-            reason=reasons.take(pa.array(first, mask=first < 0)),
-            failed=_numbers_of(failed, judged),
-        )
+        columns = {
+            "kept": pa.array(first < 0, mask=~judged),
+            "reason": reasons.take(pa.array(first, mask=first < 0)),
+            "failed": _numbers_of(failed, judged),
+        }
+        return _replace(verdicts, **columns), {}
 
 
 def _numbers_of(failed: np.ndarray[Any, Any], judged: np.ndarray[Any, Any]) -> pa.Array:
@@ -116,7 +118,7 @@ class Adopt(Verdicts):
             for part, count, end in zip(parts, rows, accumulate(rows), strict=True)
         ]
 
-    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> pa.Table:
+    def judge(self, verdicts: pa.Table, task: Task, store: Store) -> Judged:
         """Copy reason, evidence, survivor and cluster to the rows that the findings name."""
         (path,) = input_paths(task, store, f"findings:{self.findings}")
         found = findings_within(path, self.first_row, verdicts.num_rows)
@@ -125,7 +127,7 @@ class Adopt(Verdicts):
         dropped = found.column("reason").is_valid()
         kept = pc.if_else(dropped, False, verdicts.column("kept").take(rows))
         columns = {name: found.column(name) for name in ("reason", "evidence", "survivor", "cluster", "cluster_size")}
-        return overlay(verdicts, rows, kept=kept, **columns)
+        return overlay(verdicts, rows, kept=kept, **columns), {}
 
 
 def overlay(verdicts: pa.Table, rows: np.ndarray[Any, Any], **columns: pa.Array | pa.ChunkedArray) -> pa.Table:

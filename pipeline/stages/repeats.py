@@ -22,7 +22,17 @@ from headrace.filters.normalize import normalize_resources
 from headrace.filters.words import word_resources
 from headrace.pipeline.dedup.candidates import Int64s
 from headrace.pipeline.dedup.entries import Bools, Uint64s
-from headrace.pipeline.dedup.occurrences import REPEAT, STORED, Keep, Units, between, by_hash, find_repeats, open_array
+from headrace.pipeline.dedup.occurrences import (
+    REPEAT,
+    STORED,
+    Keep,
+    Units,
+    between,
+    by_hash,
+    find_repeats,
+    first_at_least,
+    open_array,
+)
 from headrace.pipeline.doc_ids import id_words
 from headrace.pipeline.schema import Ledger, Tally, Task
 from headrace.pipeline.stages.contract import Made, Planning, Stage, input_paths, register
@@ -193,8 +203,8 @@ class MarkRepeats(_OfUnits):
         found = [np.zeros(0, REPEAT)]
         for path in paths:
             repeats = open_array(path, REPEAT)
-            ends = np.searchsorted(repeats["row"], np.array([self.first_row, self.first_row + num_rows], np.uint64))
-            found.append(np.array(repeats[ends[0] : ends[1]]))
+            start, end = (first_at_least(repeats, "row", row) for row in (self.first_row, self.first_row + num_rows))
+            found.append(np.array(repeats[start:end]))
         own = np.concatenate(found)
         own["row"] -= np.uint64(self.first_row)
         return own[np.lexsort((own["number"], own["row"]))]
