@@ -45,12 +45,16 @@ class DivergenceError(HeadraceError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping."""
+    """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping.
+
+    `left_out` are the tokens that the objective found no place for, None where it moves none.
+    """
 
     loss: float
     grad_norm: float
     learning_rate: float
     num_targets: int
+    left_out: int | None = None
 
 
 class _Total(NamedTuple):
@@ -101,8 +105,9 @@ class Learner:
         """
         batch = source.batch(self.step, self.world.rank, self.world.size)
         question = self.objective.ask(batch, self.run.run.seed)
-        sums = [float(question.weights.sum()), float((question.weights > 0).sum()), float(len(batch))]
-        weight, num_targets, num_rows = self.world.sum(sums)
+        lost = 0.0 if question.left_out is None else float(question.left_out.sum())
+        sums = [float(question.weights.sum()), float((question.weights > 0).sum()), float(len(batch)), lost]
+        weight, num_targets, num_rows, lost = self.world.sum(sums)
         total = _Total(max(weight, 1e-9), num_rows)
         local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
         self.world.sum_gradients(self.model.parameters())
@@ -117,7 +122,8 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self._rebalance()
         self.step += 1
-        return StepResult(loss, float(norm), rate, int(num_targets))
+        left_out = None if question.left_out is None else int(lost)
+        return StepResult(loss, float(norm), rate, int(num_targets), left_out)
 
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
