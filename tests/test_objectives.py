@@ -1,8 +1,10 @@
 """Laws of every registered objective; what each asks, put together again to its text; what is drawn, by statistics."""
 
 import math
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pipeline.errors import RecipeError
+from headrace.pipeline.errors import InputError, RecipeError
 from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.checkpoint import open_checkpoint
 from headrace.trainer.evaluate import evaluate
 from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics
 from headrace.trainer.objectives.contract import Question, make_objective, objectives, register
 from headrace.trainer.objectives.denoising import noise_counts, random_ends
-from headrace.trainer.objectives.masking import maskable
+from headrace.trainer.objectives.masking import Masking, maskable
 from headrace.trainer.objectives.pieces import pieces_of, share_room
 from headrace.trainer.parallel import World
+from headrace.trainer.stretch_loss import stretch_losses
 from headrace.trainer.train import train
 from tests.commands import headrace
 from tests.tiny_stream import TinyStream, tiny_run
@@ -543,6 +547,32 @@ def test_the_log_says_what_was_left_out(name: str, is_told: bool, tmp_path: Path
         assert record.get("left_out") == (None if left_out is None else left_out.sum())
 
 
+@pytest.mark.parametrize("name", objectives())
+def test_the_page_lists_every_objective_with_its_options(name: str) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "trainer.md").read_text(encoding="utf-8")
+    (row,) = (line.split("|") for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+    assert row[2].strip() == f"`{make(name).sight}`"
+    of_masked = {field.name for field in fields(Masking)} if "those of `masked`" in row[3] else set()
+    for field in fields(make(name)):
+        assert f"`{field.name}` (" in row[3] or field.name in of_masked
+        if isinstance(field.default, int | float) and field.name not in of_masked:
+            assert f"`{field.name}` ({field.default})" in row[3]
+
+
+def test_the_page_s_example_is_a_run_file() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "trainer.md").read_text(encoding="utf-8")
+    example = tomllib.loads(page.split("```toml\n")[1].split("```")[0])
+    assert make_objective(example["run"]["objective"], example["objective"]).num_signs == 303
+
+
+def test_losses_of_moved_tokens_are_not_told_by_document(tmp_path: Path) -> None:
+    run = tiny_run(steps=1, run='objective = "fill_in_the_middle"')
+    report = train(run, TinyStream(), tmp_path)
+    assert report.checkpoint is not None
+    with pytest.raises(InputError, match="the objective 'fill_in_the_middle' moves tokens"):
+        stretch_losses(run, TinyStream(), open_checkpoint(report.checkpoint), 0)
+
+
 def test_too_few_sentinels_are_told() -> None:
     batch = rows_of([300], length=1024)
     with pytest.raises(RecipeError, match=r"sentinels = 20: rows of 1024 .* have up to 47 spans; 48 sentinels"):
@@ -561,6 +591,8 @@ def test_too_few_sentinels_are_told() -> None:
         ("masked", "last_share = 0.5", "share_steps = 0 must be at least 1 with last_share"),
         ("masked", "unit = 'wrod'", "option 'unit' = 'wrod'"),
         ("masked", "mean_span = 0.5", "mean_span = 0.5 must be at least 1"),
+        ("masked", "mean_span = inf", "mean_span = inf must be at least 1"),
+        ("masked", "to_same = nan", "to_same = nan must be"),
         ("masked", "to_random = 0.6\nto_same = 0.6", "to_random = 0.6 and to_same = 0.6 must be"),
         ("masked_next", "masked_rows = 1.1", "masked_rows = 1.1 must lie in [0, 1]"),
         ("masked_next", "share = 2.0", "share = 2.0 must be"),
@@ -569,7 +601,9 @@ def test_too_few_sentinels_are_told() -> None:
         ("span_corruption", "sentinels = 1", "sentinels = 1 must be at least 2"),
         ("ul2", "denoisers = []", "denoisers must be at least one"),
         ("ul2", "denoisers = [{mode = 'R', density = 2.0}]", "density = 2.0 must lie between"),
-        ("ul2", "denoisers = [{mode = 'Q', density = 0.2}]", "'R', 'S' or 'X'"),
+        ("ul2", "denoisers = [{mode = 'Q', density = 0.2}]", "[0].mode: Input should be 'R', 'S' or 'X'"),
+        ("ul2", "denoisers = [{mode = 'R', density = 0.2, span = 3.0}]", "[0].span: Unexpected keyword"),
+        ("ul2", "denoisers = [{mode = 'R', density = 0.2, weight = 0.0}]", "weight = 0.0 must be above 0"),
         ("prefix", "shortest = 0.6\nlongest = 0.5", "shortest = 0.6 and longest = 0.5 must rise"),
         ("fill_in_the_middle", "rate = -0.1", "rate = -0.1 must lie in [0, 1]"),
         ("fill_in_the_middle", "suffix_first = 3.0", "suffix_first = 3.0 must lie in [0, 1]"),

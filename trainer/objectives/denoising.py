@@ -8,6 +8,7 @@ into them equally likely, the rest first. So a piece's first token is never nois
 says that there is no more.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -124,7 +125,7 @@ def check_noise(density: float, mean_span: float, sentinels: int) -> None:
     """Raise ValueError for an option that makes no sense."""
     if not 0 < density < 1:
         raise ValueError(f"density = {density} must lie between 0 and 1")
-    if mean_span < 1:
+    if not 1 <= mean_span < math.inf:
         raise ValueError(f"mean_span = {mean_span} must be at least 1 token")
     if sentinels < 2:
         raise ValueError(f"sentinels = {sentinels} must be at least 2, as one ends the targets")

@@ -7,6 +7,7 @@ run it is drawn whether the mask sign, a random token for each of its tokens, or
 A token can be masked where the stream asks for it: never a piece's first, a prefix or what was taken down.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -54,9 +55,9 @@ class Masking:
                 raise ValueError(f"{name} = {share} must be above 0 and at most 1")
         if (self.last_share is None) != (self.share_steps == 0) or self.share_steps < 0:
             raise ValueError(f"share_steps = {self.share_steps} must be at least 1 with last_share, else left out")
-        if self.mean_span < 1:
+        if not 1 <= self.mean_span < math.inf:
             raise ValueError(f"mean_span = {self.mean_span} must be at least 1 token")
-        if min(self.to_random, self.to_same) < 0 or self.to_random + self.to_same > 1:
+        if not (self.to_random >= 0 and self.to_same >= 0 and self.to_random + self.to_same <= 1):
             raise ValueError(
                 f"to_random = {self.to_random} and to_same = {self.to_same} must be at least 0 and at most 1 together"
             )

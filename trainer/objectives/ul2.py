@@ -4,10 +4,12 @@
 the paper's mixture: seven denoisers, equally likely.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
 from headrace.trainer.batch import Batch
 from headrace.trainer.objectives.contract import Question, Sight, register
@@ -21,6 +23,8 @@ MODES = ("R", "S", "X")
 class Denoiser:
     """One of a mixture; `S` has one span, at the end, so that `mean_span` says nothing there."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     mode: Literal["R", "S", "X"]
     density: float
     mean_span: float = 3.0
@@ -28,8 +32,8 @@ class Denoiser:
 
     def __post_init__(self) -> None:
         check_noise(self.density, self.mean_span, 2)
-        if self.weight <= 0:
-            raise ValueError(f"weight = {self.weight} must be above 0")
+        if not 0 < self.weight < math.inf:
+            raise ValueError(f"weight = {self.weight} must be above 0 and finite")
 
     def form(self, mode: int, first_sentinel: int) -> Form:
         """Return what it makes of a piece."""
