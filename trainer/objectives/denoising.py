@@ -65,7 +65,7 @@ class SpanForm:
         ids[visible_at], ids[asked_at] = self.first_sentinel + at[:-1], self.first_sentinel + at
         ids[is_token] = np.concatenate((tokens[~is_noise], tokens[is_noise]))
         weights = np.zeros(len(ids), np.bool_)
-        weights[asked_at] = asked.any()
+        weights[asked_at] = asked[is_noise].any()
         weights[behind:][is_token[behind:]] = asked[is_noise]
         return Written(ids, weights, behind)
 

@@ -34,11 +34,9 @@ class Piece(NamedTuple):
         return Piece(self.tokens[:length], self.asked[:length])
 
     def stretch(self, length: int, random: np.random.Generator) -> "Piece":
-        """Return so many neighbouring tokens of it, drawn; the first is not asked for."""
+        """Return so many neighbouring tokens of it, drawn; the first may be one that is asked for."""
         start = int(random.integers(len(self.tokens) - length + 1))
-        asked = self.asked[start : start + length].copy()
-        asked[:1] = False
-        return Piece(self.tokens[start : start + length], asked)
+        return Piece(self.tokens[start : start + length], self.asked[start : start + length])
 
 
 class Written(NamedTuple):
