@@ -55,7 +55,10 @@ def _checked(what: str, kind: Any, value: Any) -> Any:
     try:
         return TypeAdapter(kind).validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
-        raise RecipeError(f"{what} = {value!r}: {error.errors()[0]['msg']}") from None
+        fault = error.errors()[0]
+        inside = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in fault["loc"])
+        said = fault["msg"].removeprefix("Value error, ")
+        raise RecipeError(f"{what} = {value!r}: {inside.lstrip('.')}{': ' if inside else ''}{said}") from None
 
 
 def _near(name: str, known: Any) -> str:

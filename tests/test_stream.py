@@ -17,6 +17,7 @@ from headrace.pipeline.split import is_heldout, split_key
 from headrace.pipeline.store import Store
 from headrace.pipeline.walk import BuildOptions
 from headrace.trainer.batch import IGNORE, Batch
+from headrace.trainer.objectives.contract import make_objective
 from headrace.trainer.stream import Stream, open_stream
 from headrace.trainer.stream_config import CorpusWeight, DataConfig
 from headrace.trainer.streaming.permutation import permutation
@@ -112,6 +113,17 @@ def test_num_bytes_are_those_of_the_texts(built: Built, stream: Stream) -> None:
     rows = pq.read_table(path, columns=["split_key", "num_bytes"]).to_pylist()
     expected = sum(row["num_bytes"] for row in rows if is_heldout(row["split_key"], 1000))
     assert sum(int(batch.num_bytes.sum()) for batch in stream.heldout()) == expected > 0
+
+
+def test_batches_know_which_tokens_go_on_a_word(built: Built, stream: Stream) -> None:
+    for batch in (stream.batch(2), stream.batch(1).rows(slice(3)), next(iter(stream.heldout()))):
+        assert batch.token_joins is not None
+        np.testing.assert_array_equal(batch.token_joins, stream.corpora[0].vocabulary.word_joins())
+        hidden = make_objective("masked", {"unit": "word"}).ask(batch, 0).weights > 0
+        before, here = batch.tokens[:, :-1], batch.tokens[:, 1:]
+        joined = batch.token_joins[here, 0] & batch.token_joins[before, 1] & (batch.positions[:, 1:] > 1)
+        assert joined.any()
+        np.testing.assert_array_equal(hidden[:, 1:][joined], hidden[:, :-1][joined])
 
 
 def test_held_out_documents_are_never_served(stream: Stream) -> None:

@@ -32,6 +32,8 @@ class Batch:
         sources: int16 (rows,), number of the corpus that each row is from, in the order of the plan.
         columns: what was asked beside tokens: by name a list of rows, each a list of values, one for each piece in it;
             `documents` are places in that list, where masks tell documents apart.
+        token_joins: bool (vocabulary, 2), whether a token can go on a word, and whether a word can go on behind it;
+            None where that is not known.
     """
 
     step: int
@@ -42,6 +44,7 @@ class Batch:
     token_bytes: NDArray[np.int64]
     sources: NDArray[np.int16]
     columns: Mapping[str, Sequence[Sequence[Any]]] = field(default_factory=dict)
+    token_joins: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -87,6 +90,7 @@ class Batch:
             self.token_bytes,
             self.sources[selection],
             {name: lists[selection] for name, lists in self.columns.items()},
+            self.token_joins,
         )
 
 

@@ -46,7 +46,10 @@ class DivergenceError(HeadraceError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping."""
+    """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping.
+
+    `left_out` are the tokens that the objective found no place for, None where it moves none.
+    """
 
     loss: float
     grad_norm: float
@@ -54,6 +57,7 @@ class StepResult:
     num_targets: int
     shares: tuple[float, ...]
     """Of each corpus, which share of the targets was from it."""
+    left_out: int | None = None
 
 
 class _Total(NamedTuple):
@@ -106,8 +110,9 @@ class Learner:
         question = self.objective.ask(batch, self.run.run.seed)
         asked = (question.weights > 0).sum(axis=1)
         by_source = np.bincount(batch.sources, weights=asked, minlength=len(source.names)).tolist()
-        sums = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), *by_source]
-        weight, num_targets, num_rows, *by_source = self.world.sum(sums)
+        lost = 0.0 if question.left_out is None else float(question.left_out.sum())
+        sums = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), lost, *by_source]
+        weight, num_targets, num_rows, lost, *by_source = self.world.sum(sums)
         total = _Total(max(weight, 1e-9), num_rows)
         local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
         self.world.sum_gradients(self.model.parameters())
@@ -122,8 +127,9 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self._rebalance()
         self.step += 1
+        left_out = None if question.left_out is None else int(lost)
         shares = tuple(part / max(num_targets, 1) for part in by_source)
-        return StepResult(loss, float(norm), rate, int(num_targets), shares)
+        return StepResult(loss, float(norm), rate, int(num_targets), shares, left_out)
 
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""

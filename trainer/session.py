@@ -103,6 +103,7 @@ class Session:
             "learning_rate": result.learning_rate,
             "grad_norm": result.grad_norm,
             "tokens": self.tokens,
+            **({} if result.left_out is None else {"left_out": result.left_out}),
             **self._speed(result.num_targets, seconds),
             **self._shares(result.shares),
             **self._experts(),

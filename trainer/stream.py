@@ -81,6 +81,7 @@ class Stream:
     ) -> None:
         self.plan, self.corpora = plan, tuple(corpora)
         self._token_bytes = corpora[0].vocabulary.byte_lengths()
+        self._token_joins = corpora[0].vocabulary.word_joins()
         self._end_of_text = corpora[0].vocabulary.end_of_text
         self._columns = tuple(columns)
         self._width = 0 if plan.packing == "document" else plan.sequence_length
@@ -328,8 +329,12 @@ class Stream:
             arrays = arrays.cut(length, self._apart)
             sources = np.repeat(sources, self.sequence_length // length)
             beside = beside.cut(self.sequence_length, length) if self._columns else beside
+        return self._made(step, arrays, sources, beside)
+
+    def _made(self, step: int, arrays: RowArrays, sources: Any, beside: Beside) -> Batch:
         tokens, targets, positions, documents = arrays
-        return Batch(step, tokens, targets, positions, documents, self._token_bytes, sources, beside.values)
+        lengths, joins = self._token_bytes, self._token_joins
+        return Batch(step, tokens, targets, positions, documents, lengths, sources, beside.values, joins)
 
     def _assemble(self, era: Era, located: Located, bare: bool) -> tuple[RowArrays, Beside]:
         arrays = RowArrays.empty(len(located.rows), self._width)
@@ -380,8 +385,7 @@ class Stream:
                     arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(self._columns, len(mine))
                     self._write(window, mine, np.arange(len(mine)), arrays, beside, bare=False)
                     sources = np.full(len(mine), source, np.int16)
-                    tokens, targets, positions, documents = arrays
-                    yield Batch(0, tokens, targets, positions, documents, self._token_bytes, sources, beside.values)
+                    yield self._made(0, arrays, sources, beside)
 
     def _heldout_window(self, table: TokenTable, number: int) -> Window | None:
         """Read a held-out window; where damaged ones may be replaced in training, such a one is left out and told."""

@@ -23,7 +23,7 @@ Sight = Literal["causal", "bidirectional", "prefix"]
 
 
 class Question(NamedTuple):
-    """What the model is asked about a batch; all arrays are (rows, sequence_length).
+    """What the model is asked about a batch; arrays are (rows, sequence_length) where nothing else is said.
 
     Attributes:
         inputs: int32, token ids that the model reads.
@@ -32,6 +32,7 @@ class Question(NamedTuple):
         positions: int32, from 0 in each piece.
         documents: int32, number of the piece that a position is in, -1 on padding; attention never crosses it.
         visible: bool, positions that all of their piece see, those before them too; only with the sight `prefix`.
+        left_out: int64 (rows,), tokens of each row that found no place; None where tokens stay in their places.
     """
 
     inputs: NDArray[np.int32]
@@ -40,6 +41,7 @@ class Question(NamedTuple):
     positions: NDArray[np.int32]
     documents: NDArray[np.int32]
     visible: NDArray[np.bool_] | None = None
+    left_out: NDArray[np.int64] | None = None
 
     def rows(self, selection: slice) -> "Question":
         """Return the question about only these rows."""
@@ -53,13 +55,18 @@ class Question(NamedTuple):
         length = np.int32(self.documents.shape[1])
         apart = self.documents + length * np.arange(len(self.documents), dtype=np.int32)[:, None]
         arrays = (*self[:4], apart, self.visible)
-        return Question(*(None if array is None else array[kept][None] for array in arrays))  # type: ignore[arg-type]
+        flat = (None if array is None else array[kept][None] for array in arrays)
+        return Question(*flat, left_out=self.left_out)  # type: ignore[arg-type]
 
-    def num_bytes(self, token_bytes: NDArray[np.int64]) -> int:
-        """Return the UTF-8 bytes of the text that is predicted; `token_bytes` are those of each token's text."""
+    def num_bytes(self, token_bytes: NDArray[np.int64]) -> float:
+        """Return the UTF-8 bytes of the text that is predicted, each target's times its weight.
+
+        `token_bytes` are those of each token's text.
+        """
         lengths = np.append(token_bytes, 0)  # signs beyond the vocabulary stand for no text
-        asked = self.targets[self.weights > 0]
-        return int(lengths[np.minimum(asked, len(token_bytes))].sum())
+        asked = self.weights > 0
+        bytes_of = lengths[np.minimum(self.targets[asked], len(token_bytes))]
+        return float(np.dot(self.weights[asked].astype(np.float64), bytes_of))
 
 
 class Objective(Protocol):
