@@ -27,7 +27,7 @@ from headrace.trainer.metrics import TIMINGS, MetricsLog, read_metrics
 from headrace.trainer.model import logits_of
 from headrace.trainer.optimizer import parameter_groups
 from headrace.trainer.parallel import World
-from headrace.trainer.run_config import load_run, parse_run
+from headrace.trainer.run_config import OptimizerSection, load_run, parse_run
 from headrace.trainer.schedule import SCHEDULES, Span, rate_at
 from headrace.trainer.train import TrainReport, train
 from tests.tiny_stream import TinyStream, tiny_run
@@ -288,7 +288,7 @@ def test_evaluation_is_a_quotient_of_sums() -> None:
 
 def test_vectors_do_not_decay() -> None:
     model = Learner.build(tiny_run(), 64, ALONE).model
-    decayed, free = parameter_groups(model, 0.3)
+    decayed, free = parameter_groups(model, OptimizerSection(weight_decay=0.3))
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert all("norm" in names[id(parameter)] for parameter in free["params"])

@@ -24,7 +24,7 @@ from headrace.trainer.device import autocast, choose_bf16
 from headrace.trainer.loss import weighted_nll
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.objectives.contract import Objective, Question
-from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors, set_rate
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.schedule import Span, rate_at
@@ -68,7 +68,7 @@ class Learner:
     world: World
     model: Transformer
     forward: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     objective: Objective
     layout: str
     bf16: bool
@@ -197,8 +197,7 @@ class Learner:
         section = self.run.optimizer
         span = Span(self.run.run.steps, section.warmup_steps, section.final_fraction, section.decay_fraction)
         rate = section.learning_rate * rate_at(section.schedule, self.step, span)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         return rate
 
     def tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -6,7 +6,7 @@ what only says where and how often to write (names, folders, evaluation, checkpo
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -46,9 +46,36 @@ class RunSection(Section):
         return one_of("objective", name, objectives())
 
 
-class OptimizerSection(Section):
-    """`[optimizer]`: AdamW (Loshchilov and Hutter 2019), its learning-rate schedule and the microbatch."""
+OptimizerKind = Literal["adamw", "muon"]
 
+
+class GroupRule(Section):
+    """A table of `[[optimizer.groups]]`: how parameters are trained whose names fit a pattern."""
+
+    pattern: str = Field(min_length=1)
+    """As of a shell: `*` stands for anything, dots too."""
+    learning_rate: float = Field(default=1.0, ge=0)
+    """Factor of the run's learning rate."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """By default the run's for matrices, none for vectors."""
+    kind: OptimizerKind | None = None
+    """By default what the run's kind gives them."""
+
+
+class OptimizerSection(Section):
+    """`[optimizer]`: AdamW (Loshchilov and Hutter 2019) or Muon, its learning-rate schedule and the microbatch."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"kind", "momentum", "iterations", "groups"})
+    """Fields that came later: at its default one is left out of the intent, so that plans are what they were."""
+
+    kind: OptimizerKind = "adamw"
+    """`muon` trains the layers' matrices by Muon and the rest by AdamW."""
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    """Muon's."""
+    iterations: int = Field(default=5, ge=1)
+    """Of Newton-Schulz, in Muon."""
+    groups: tuple[GroupRule, ...] = ()
+    """Rules for parameters by name; the first that fits wins."""
     learning_rate: float = Field(default=1e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0)
@@ -82,6 +109,9 @@ class OptimizerSection(Section):
     @classmethod
     def _known_schedule(cls, name: str) -> str:
         return one_of("schedule", name, SCHEDULES)
+
+
+USUAL = OptimizerSection()
 
 
 class EvalSection(Section):
@@ -138,9 +168,13 @@ class RunFile(Section):
         return {
             "run": self.run.model_dump(mode="json", include={"seed", "steps", "objective"}),
             "model": self.model.model_dump(mode="json"),
-            "optimizer": self.optimizer.model_dump(mode="json", exclude={"microbatch"}),
+            "optimizer": self._optimizer_intent(),
             **({"objective": self.objective} if self.objective else {}),
         }
+
+    def _optimizer_intent(self) -> dict[str, Any]:
+        later = {key for key in OptimizerSection.added if getattr(self.optimizer, key) == getattr(USUAL, key)}
+        return self.optimizer.model_dump(mode="json", exclude={"microbatch", *later})
 
 
 def _beside(folder: Path, path: str) -> str:
