@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.pipeline.errors import IntegrityError, RecipeError
-from headrace.trainer.checkpoint import latest_checkpoint
+from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
+from headrace.trainer.checkpoint import latest_checkpoint, restore_model
+from headrace.trainer.evaluate import evaluate
 from headrace.trainer.learner import Learner
+from headrace.trainer.metrics import read_metrics
 from headrace.trainer.muon import Muon, orthogonal_factor
 from headrace.trainer.optimizer import load_optimizer_tensors, optimizer_tensors, parameter_groups
 from headrace.trainer.parallel import World
@@ -318,3 +320,88 @@ def test_a_plan_without_what_came_later_is_what_it_was() -> None:
     assert tiny_run().intent()["optimizer"].keys().isdisjoint(OptimizerSection.added)
     assert tiny_run(**MUON).intent()["optimizer"]["kind"] == "muon"
     assert "momentum" not in tiny_run(**MUON).intent()["optimizer"]
+
+
+# The moving average of the weights
+
+AVERAGED = {"optimizer": "ema = 0.5"}
+
+
+def test_the_average_is_what_its_rule_says() -> None:
+    learner = learner_of(tiny_run(**AVERAGED))
+    assert learner.average is not None
+    expected = {name: parameter.detach().double() for name, parameter in learner.model.named_parameters()}
+    for step in range(1, 12):
+        learner.advance(TinyStream())
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, parameter in learner.model.named_parameters():
+            expected[name] = decay * expected[name] + (1 - decay) * parameter.detach().double()
+    for name, value in learner.average.values.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_an_averaged_run_is_measured_twice_resumes_and_trains_as_without(tmp_path: Path) -> None:
+    def die(record: Any) -> None:
+        if record["step"] == 8:
+            raise DeathError
+
+    run = tiny_run(**EVERY_THREE, **AVERAGED)
+    whole = train(run, TinyStream(), tmp_path / "whole")
+    with pytest.raises(DeathError):
+        train(run, TinyStream(), tmp_path / "cut", on_metrics=die)
+    train(run, TinyStream(), tmp_path / "cut", resume=True)
+    assert whole.weights == train(tiny_run(**EVERY_THREE), TinyStream(), tmp_path / "without").weights
+    first, second = (read_metrics(tmp_path / name / "metrics.jsonl")[-1] for name in ("whole", "cut"))
+    assert {"ema_eval_loss", "ema_bits_per_byte"} <= first.keys()
+    assert first["ema_eval_loss"] == second["ema_eval_loss"] != first["eval_loss"]
+    checkpoint = latest_checkpoint(tmp_path / "cut" / "checkpoints")
+    assert checkpoint is not None
+    learner = learner_of(run)
+    learner.model = restore_model(checkpoint, averaged=True)
+    learner.forward = learner.model
+    measured = evaluate(learner, TinyStream().heldout())
+    assert measured is not None
+    assert measured.loss == first["ema_eval_loss"]
+    plain = latest_checkpoint(tmp_path / "without" / "checkpoints")
+    assert plain is not None
+    with pytest.raises(InputError, match=r"no average of the weights; .* optimizer\.ema = 0\.999"):
+        restore_model(plain, averaged=True)
+
+
+# Recomputation
+
+
+def kept_bytes(learner: Learner) -> int:
+    """Return the bytes that a step's forward pass keeps for its backward pass."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        learner.advance(TinyStream())
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("model", ["", "num_experts = 2\nbalance = 'bias'", "residual = 'attention'"])
+def test_recomputing_keeps_less_and_changes_no_bit(model: str) -> None:
+    found = {}
+    for wish in ('"none"', "2", '"all"'):
+        run = tiny_run(run=f"recompute = {wish}", model=f"{model}\nvalue_residual = true")
+        learner = learner_of(run)
+        losses = [learner.advance(TinyStream()).loss for _ in range(3)]
+        found[wish] = kept_bytes(learner)
+        told = [losses, learner.expert_load, *(parameter.tolist() for parameter in learner.model.parameters())]
+        if wish == '"none"':
+            first = told
+        assert told == first
+    assert found['"all"'] < found["2"] < found['"none"']
+
+
+def test_what_is_recomputed_is_no_part_of_the_plan_and_must_be_known() -> None:
+    assert tiny_run(run="recompute = 3").intent() == tiny_run().intent()
+    with pytest.raises(RecipeError, match=r"run\.recompute"):
+        tiny_run(run="recompute = 'some'")
+    with pytest.raises(RecipeError, match=r"run\.recompute"):
+        tiny_run(run="recompute = 0")

@@ -2,7 +2,7 @@
 
     checkpoints/step-00000100/
         model.safetensors       parameters by name
-        optimizer.safetensors   AdamW's moments by parameter name
+        optimizer.safetensors   moments by parameter name, and the average of the weights
         state.json              step, plan, stream, generators, environment, configuration
         manifest.json           step, plan, stream; size and sha256 of each file; its own digest; written last
 
@@ -24,8 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from headrace.pipeline.errors import IntegrityError, StoreError
+from headrace.pipeline.errors import InputError, IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_file, digest_json
+from headrace.trainer.ema import SUFFIX, split_average
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.model_config import ModelConfig
 
@@ -52,7 +53,7 @@ class Checkpoint:
         return load_file(self.path / "model.safetensors")
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Read the optimizer's moments by `NAME/moment`."""
+        """Read the optimizer's moments by `NAME/moment`, and an average of the weights by `NAME/ema`."""
         return load_file(self.path / "optimizer.safetensors")
 
 
@@ -204,8 +205,19 @@ def prune_checkpoints(folder: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
-def restore_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Transformer:
-    """Build the model that a checkpoint holds, with its parameters."""
+def restore_model(checkpoint: Checkpoint, device: torch.device | str = "cpu", averaged: bool = False) -> Transformer:
+    """Build the model that a checkpoint holds, with its parameters, or with their moving average.
+
+    Raises:
+        InputError: there is no average in it.
+    """
     model = build_model(ModelConfig.model_validate(checkpoint.state["model"]), seed=0, device=device)
     model.load_state_dict(checkpoint.model_tensors())
+    if averaged:
+        _, average = split_average(checkpoint.optimizer_tensors())
+        if not average:
+            raise InputError(
+                f"{checkpoint.path}: no average of the weights; a run file asks for one: optimizer.ema = 0.999"
+            )
+        model.load_state_dict({name.removesuffix(SUFFIX): tensor for name, tensor in average.items()}, strict=False)
     return model

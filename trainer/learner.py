@@ -8,7 +8,7 @@ it beyond the rounding of the sums.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ from headrace.trainer.attention.seen import Seen
 from headrace.trainer.batch import Batch, BatchSource
 from headrace.trainer.checkpoint import Checkpoint
 from headrace.trainer.device import autocast, choose_bf16
+from headrace.trainer.ema import MovingAverage, split_average
 from headrace.trainer.loss import weighted_nll
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.objectives.contract import Objective, Question
 from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors, set_rate
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
-from headrace.trainer.schedule import Span, rate_at
+from headrace.trainer.schedule import rate_at
 
 
 def _require_sight(objective: Objective, model: Transformer) -> None:
@@ -37,6 +38,13 @@ def _require_sight(objective: Objective, model: Transformer) -> None:
             f"model.attention = {model.config.attention!r} looks back alone, but the objective {objective.name!r} "
             f"needs {objective.sight} attention; choose another of the two"
         )
+
+
+def _recomputed(wish: Literal["none", "all"] | int, num_layers: int) -> frozenset[int]:
+    """Return the numbers of the layers whose activations are not kept."""
+    if wish == "none":
+        return frozenset()
+    return frozenset(range(0, num_layers, 1 if wish == "all" else wish))
 
 
 class DivergenceError(HeadraceError):
@@ -72,6 +80,7 @@ class Learner:
     objective: Objective
     layout: str
     bf16: bool
+    average: MovingAverage | None = None
     step: int = 0
     expert_load: list[list[float]] = field(default_factory=list)
     """Tokens of each expert in the newest step, by layer."""
@@ -82,6 +91,7 @@ class Learner:
         objective = run.make_objective()
         model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, world.device)
         _require_sight(objective, model)
+        model.recompute = _recomputed(run.run.recompute, model.config.num_layers)
         return cls(
             run=run,
             world=world,
@@ -91,6 +101,7 @@ class Learner:
             objective=objective,
             layout=choose_layout(world.device, run.run.compile),
             bf16=choose_bf16(run.run.bf16, world.device),
+            average=MovingAverage(model, run.optimizer.ema) if run.optimizer.ema is not None else None,
         )
 
     def advance(self, source: BatchSource) -> StepResult:
@@ -117,11 +128,15 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self._rebalance()
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
         return StepResult(loss, float(norm), rate, int(num_targets))
 
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
         loss, nll, weights = self.measure(batch, question, rows)
+        for experts in self.model.experts():
+            experts.count()
         share = loss / total.weight + self._router_loss() * (len(batch.tokens[rows]) / total.rows)
         share.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return (nll * weights).sum() / total.weight
@@ -195,17 +210,20 @@ class Learner:
     def _set_rate(self) -> float:
         """Set the learning rate of the step that is about to be taken, and return it."""
         section = self.run.optimizer
-        span = Span(self.run.run.steps, section.warmup_steps, section.final_fraction, section.decay_fraction)
-        rate = section.learning_rate * rate_at(section.schedule, self.step, span)
+        rate = section.learning_rate * rate_at(section.schedule, self.step, self.run.span)
         set_rate(self.optimizer, rate)
         return rate
 
     def tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the parameters and the optimizer's moments, by name."""
-        return dict(self.model.state_dict()), optimizer_tensors(self.model, self.optimizer)
+        """Return the parameters, and by name the optimizer's moments and the average."""
+        average = self.average.tensors() if self.average is not None else {}
+        return dict(self.model.state_dict()), optimizer_tensors(self.model, self.optimizer) | average
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
         self.model.load_state_dict(checkpoint.model_tensors())
-        load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors())
+        moments, average = split_average(checkpoint.optimizer_tensors())
+        load_optimizer_tensors(self.model, self.optimizer, moments)
+        if self.average is not None:
+            self.average.load(average)
         self.step = checkpoint.step

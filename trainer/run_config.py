@@ -6,7 +6,7 @@ what only says where and how often to write (names, folders, evaluation, checkpo
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from headrace.pipeline.remote.folder import is_remote
 from headrace.pipeline.strict_toml import key_fault, load_toml, one_of, parse_toml
 from headrace.trainer.model_config import ModelSection
 from headrace.trainer.objectives.contract import Objective, make_objective, objectives
-from headrace.trainer.schedule import SCHEDULES
+from headrace.trainer.schedule import SCHEDULES, SHAPES, Span
 from headrace.trainer.stream_config import DataConfig
 
 
@@ -37,6 +37,8 @@ class RunSection(Section):
     bf16: Literal["auto"] | bool = "auto"
     """Compute matrix products in bfloat16; `auto`: where it is faster."""
     compile: bool = False
+    recompute: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
+    """Layers whose activations are made again for the backward pass instead of kept: a number N is every N-th."""
     peak_flops: float | None = Field(default=None, gt=0)
     """Operations per second of one device, for the MFU of hardware that `trainer.flops` does not know."""
 
@@ -65,7 +67,9 @@ class GroupRule(Section):
 class OptimizerSection(Section):
     """`[optimizer]`: AdamW (Loshchilov and Hutter 2019) or Muon, its learning-rate schedule and the microbatch."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"kind", "momentum", "iterations", "groups"})
+    added: ClassVar[frozenset[str]] = frozenset(
+        {"kind", "momentum", "iterations", "groups", "decay_steps", "decay_shape", "ema"}
+    )
     """Fields that came later: at its default one is left out of the intent, so that plans are what they were."""
 
     kind: OptimizerKind = "adamw"
@@ -87,7 +91,10 @@ class OptimizerSection(Section):
     final_fraction: float = Field(default=0.1, ge=0, le=1)
     """Learning rate of the last step, as a share of the highest."""
     decay_fraction: float = Field(default=0.2, gt=0, le=1)
-    """Share of the steps in which `wsd` decays."""
+    """Share of the steps in which `wsd` and `inverse_sqrt` cool down."""
+    decay_steps: int | None = Field(default=None, ge=1)
+    """How many steps that is, instead of a share."""
+    decay_shape: str = "linear"
     z_loss: float = Field(default=0.0, ge=0)
     """Weight of the squared log of the softmax's denominator, which keeps logits near zero."""
     balance_loss: float = Field(default=0.01, ge=0)
@@ -98,12 +105,20 @@ class OptimizerSection(Section):
     microbatch: int | None = Field(default=None, ge=1)
     """Rows of one forward pass; by default all rows of the rank."""
 
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Also keep a moving average of the weights, which weighs what was before by this."""
+
     @field_validator("betas")
     @classmethod
     def _proper_betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError("both betas must lie in [0, 1)")
         return betas
+
+    @field_validator("decay_shape")
+    @classmethod
+    def _known_shape(cls, name: str) -> str:
+        return one_of("decay_shape", name, SHAPES)
 
     @field_validator("schedule")
     @classmethod
@@ -147,6 +162,19 @@ class RunFile(Section):
         except RecipeError as error:
             raise key_fault("objective", str(error)) from None
         return self
+
+    @property
+    def span(self) -> Span:
+        """The steps of the run, as its schedule takes them."""
+        section = self.optimizer
+        return Span(
+            self.run.steps,
+            section.warmup_steps,
+            section.final_fraction,
+            section.decay_fraction,
+            section.decay_steps,
+            section.decay_shape,
+        )
 
     def make_objective(self) -> Objective:
         """Return the objective with its options."""

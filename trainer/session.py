@@ -108,12 +108,21 @@ class Session:
         return speed
 
     def _evaluate(self) -> dict[str, float]:
-        """Measure the held-out split after every `eval.every` steps and after the last."""
+        """Measure the held-out split after every `eval.every` steps and after the last; the average too."""
         every = self.run.eval.every
         if not self.finished and not (every and self.learner.step % every == 0):
             return {}
+        found = self._measure("")
+        if self.learner.average is not None:
+            with self.learner.average.in_place(self.learner.model):
+                found |= self._measure("ema_")
+        return found
+
+    def _measure(self, prefix: str) -> dict[str, float]:
         measured = evaluate(self.learner, self.source.heldout(), self.run.eval.max_batches)
-        return {"eval_loss": measured.loss, "bits_per_byte": measured.bits_per_byte} if measured else {}
+        if measured is None:
+            return {}
+        return {f"{prefix}eval_loss": measured.loss, f"{prefix}bits_per_byte": measured.bits_per_byte}
 
     @property
     def checkpoint_is_due(self) -> bool:
