@@ -150,6 +150,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def manifest_digest(path: Path) -> str:
+    """Return the digest of a verified checkpoint's manifest, which names all that is in it."""
+    return str(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["digest"])
+
+
 def _verify(path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     digest = manifest.pop("digest")
@@ -173,13 +178,15 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
+def latest_checkpoint(folder: Path, until: int | None = None) -> Checkpoint | None:
     """Return the newest checkpoint that verifies, or None where there is none at all; a bad one is logged as error.
+
+    With `until`, those after that step do not count.
 
     Raises:
         IntegrityError: there are checkpoints and none of them verifies.
     """
-    paths = find_checkpoints(folder)
+    paths = [path for path in find_checkpoints(folder) if until is None or path <= checkpoint_path(folder, until)]
     for path in reversed(paths):
         try:
             return open_checkpoint(path)
@@ -199,9 +206,16 @@ def set_aside_newer(folder: Path, step: int) -> None:
             path.rename(aside)
 
 
-def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed writers left aside."""
-    for path in [*find_checkpoints(folder)[:-keep], *folder.glob(".step-*")]:
+def prune_checkpoints(folder: Path, keep: int, back_to: int | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed writers left aside.
+
+    The newest until the step `back_to` stays, too.
+    """
+    paths = find_checkpoints(folder)
+    kept = set(paths[-keep:])
+    if back_to is not None:
+        kept |= set([path for path in paths if path <= checkpoint_path(folder, max(0, back_to))][-1:])
+    for path in [*(path for path in paths if path not in kept), *folder.glob(".step-*")]:
         shutil.rmtree(path)
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.pipeline.errors import HeadraceError, RecipeError
+from headrace.pipeline.errors import HeadraceError, IntegrityError, RecipeError
 from headrace.trainer.attention.contract import kind_of
 from headrace.trainer.attention.layouts import LAYOUTS, choose_layout
 from headrace.trainer.attention.seen import Seen
@@ -29,6 +29,7 @@ from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, 
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.schedule import rate_at
+from headrace.trainer.spikes import IN_A_ROW, Spike, SpikeWatch
 
 
 def _require_sight(objective: Objective, model: Transformer) -> None:
@@ -53,12 +54,17 @@ class DivergenceError(HeadraceError):
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping."""
+    """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping.
+
+    Of a step that was left out, `num_targets` is 0, and loss and norm are NaN where they were not computed.
+    """
 
     loss: float
     grad_norm: float
     learning_rate: float
     num_targets: int
+    spike: Spike | None = None
+    left_out: bool = False
 
 
 class _Total(NamedTuple):
@@ -80,6 +86,7 @@ class Learner:
     objective: Objective
     layout: str
     bf16: bool
+    spikes: SpikeWatch
     average: MovingAverage | None = None
     step: int = 0
     expert_load: list[list[float]] = field(default_factory=list)
@@ -101,16 +108,34 @@ class Learner:
             objective=objective,
             layout=choose_layout(world.device, run.run.compile),
             bf16=choose_bf16(run.run.bf16, world.device),
+            spikes=SpikeWatch.of(run.run),
             average=MovingAverage(model, run.optimizer.ema) if run.optimizer.ema is not None else None,
         )
 
     def advance(self, source: BatchSource) -> StepResult:
-        """Take one step on the source's batch for it.
+        """Take one step on the source's batch for it, or leave it out, where that was decided or it is a spike.
 
         Raises:
-            DivergenceError: the loss or the gradient is NaN or infinite; the step is not taken.
+            DivergenceError: the loss or the gradient is NaN or infinite, or, where spikes are left out, every one of
+                the newest steps is a spike; the step is not taken.
         """
-        batch = source.batch(self.step, self.world.rank, self.world.size)
+        if self.step in self.spikes.left_out:
+            return self._leave_out(float("nan"), float("nan"))
+        loss, norm, num_targets = self._compute(source.batch(self.step, self.world.rank, self.world.size))
+        spike = self._judge(loss, norm)
+        if spike is not None and self.run.run.spikes != "tell":
+            return self._leave_out(loss, norm, spike)
+        rate = self._set_rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._rebalance()
+        self.step += 1
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        return StepResult(loss, norm, rate, num_targets, spike)
+
+    def _compute(self, batch: Batch) -> tuple[float, float, int]:
+        """Make the clipped gradient of the whole global batch; return loss, norm and number of targets."""
         question = self.objective.ask(batch, self.run.run.seed)
         sums = [float(question.weights.sum()), float((question.weights > 0).sum()), float(len(batch))]
         weight, num_targets, num_rows = self.world.sum(sums)
@@ -119,18 +144,33 @@ class Learner:
         self.world.sum_gradients(self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimizer.clip or float("inf"))
         (loss,) = self.world.sum([sum(float(part) for part in local)])
-        if not (abs(loss) < float("inf") and float(norm) < float("inf")):
+        return loss, float(norm), int(num_targets)
+
+    def _judge(self, loss: float, norm: float) -> Spike | None:
+        """Return the spike that this step is, the same on all ranks."""
+        spike = self.spikes.judge(self.step, loss, norm)
+        if self.world.sum([float(spike is not None)])[0] > 0:
+            spike = spike or Spike(self.step, loss)
+        self.spikes.take_in(loss, spike)
+        numbers = f"step {self.step + 1}: loss {loss}, gradient norm {norm}"
+        if spike is not None and spike.loss is None and self.run.run.spikes == "tell":
+            raise DivergenceError(f"{numbers}; its batch can be traced")
+        if self.spikes.goes_on and self.run.run.spikes != "tell":
             raise DivergenceError(
-                f"step {self.step + 1}: loss {loss}, gradient norm {float(norm)}; its batch can be traced"
+                f"{numbers}: the {IN_A_ROW}th spike in a row, so it is none; its batch can be traced. "
+                "Where losses are right, raise run.spike_threshold or write spikes = 'tell'"
             )
-        rate = self._set_rate()
-        self.optimizer.step()
+        return spike
+
+    def _leave_out(self, loss: float, norm: float, spike: Spike | None = None) -> StepResult:
+        """Go past a step without its update."""
+        self.spikes.left_out.add(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        self._rebalance()
+        for experts in self.model.experts():
+            experts.load.zero_()
+        rate = self._set_rate()
         self.step += 1
-        if self.average is not None:
-            self.average.update(self.model, self.step)
-        return StepResult(loss, float(norm), rate, int(num_targets))
+        return StepResult(loss, norm, rate, 0, spike, left_out=True)
 
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
@@ -226,4 +266,37 @@ class Learner:
         load_optimizer_tensors(self.model, self.optimizer, moments)
         if self.average is not None:
             self.average.load(average)
+        self.spikes.load(checkpoint.state.get("spikes", {}))
         self.step = checkpoint.step
+
+    def take_up(self, checkpoint: Checkpoint, with_optimizer: bool, step: int) -> None:
+        """Begin with the weights of another run of the same model, and with its moments.
+
+        Raises:
+            RecipeError: the moments are of another optimizer.
+        """
+        self.model.load_state_dict(checkpoint.model_tensors())
+        moments, average = split_average(checkpoint.optimizer_tensors())
+        try:
+            load_optimizer_tensors(self.model, self.optimizer, moments if with_optimizer else {})
+        except IntegrityError as error:
+            was = checkpoint.state["config"]["optimizer"].get("kind", "adamw")
+            raise RecipeError(
+                f"run.start: {checkpoint.path}: its moments are those of another optimizer (optimizer.kind is "
+                f"{self.run.optimizer.kind!r}, was {was!r}): {error}; write start_optimizer = false to begin without"
+            ) from error
+        if self.average is not None:
+            self.average = MovingAverage(self.model, self.average.decay)
+            if average:
+                self.average.load(average)
+        self.step = step
+
+    def begin_again(self) -> None:
+        """Go back to the initial values."""
+        fresh = build_model(self.model.config, self.run.run.seed, self.world.device)
+        self.model.load_state_dict(fresh.state_dict())
+        self.optimizer.state.clear()
+        if self.average is not None:
+            self.average = MovingAverage(self.model, self.average.decay)
+        self.spikes.load({})
+        self.step = 0

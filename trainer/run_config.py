@@ -39,6 +39,22 @@ class RunSection(Section):
     compile: bool = False
     recompute: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
     """Layers whose activations are made again for the backward pass instead of kept: a number N is every N-th."""
+    start: str | None = None
+    """Folder of another run, or of a checkpoint, whose weights the run begins with."""
+    start_step: int | None = Field(default=None, ge=1)
+    """Which of its checkpoints; by default the newest."""
+    start_optimizer: bool = True
+    """Take its moments too."""
+    recount: bool = False
+    """Count steps from 0, and so begin the stream and the schedule anew, instead of going on after its last step."""
+    spikes: Literal["tell", "skip", "rewind"] = "tell"
+    """At a loss spike: only say so, leave out the update, or go back to a checkpoint and leave out the batches."""
+    spike_threshold: float = Field(default=6.0, gt=0)
+    """Robust deviations above the median from which on a loss is a spike."""
+    spike_window: int = Field(default=128, ge=4)
+    """Losses that the median is of."""
+    spike_batches: int = Field(default=2, ge=1)
+    """Batches that `rewind` leaves out, the spike's the last of them."""
     peak_flops: float | None = Field(default=None, gt=0)
     """Operations per second of one device, for the MFU of hardware that `trainer.flops` does not know."""
 
@@ -46,6 +62,14 @@ class RunSection(Section):
     @classmethod
     def _known_objective(cls, name: str) -> str:
         return one_of("objective", name, objectives())
+
+    @model_validator(mode="after")
+    def _start_is_named(self) -> Self:
+        usual = {"start_step": None, "start_optimizer": True, "recount": False}
+        told = [key for key, value in usual.items() if getattr(self, key) != value]
+        if self.start is None and told:
+            raise key_fault(told[0], 'says how to start from a checkpoint; name it, too: start = "DIR"')
+        return self
 
 
 OptimizerKind = Literal["adamw", "muon"]
@@ -181,7 +205,7 @@ class RunFile(Section):
         return make_objective(self.run.objective, self.objective)
 
     def beside(self, folder: Path) -> "RunFile":
-        """Return the run with its manifests by absolute path; in a run file they are relative to its folder."""
+        """Return the run with manifests and folders by absolute path; in a run file they are relative to its folder."""
         corpora = [
             corpus if is_remote(corpus.tokens) else corpus.model_copy(update={"tokens": _beside(folder, corpus.tokens)})
             for corpus in self.data.corpora
@@ -189,16 +213,25 @@ class RunFile(Section):
         remote = self.data.remote
         if remote.cache is not None:
             remote = remote.model_copy(update={"cache": _beside(folder, remote.cache)})
-        return self.model_copy(update={"data": self.data.model_copy(update={"corpora": corpora, "remote": remote})})
+        run = self.run
+        if run.start is not None:
+            run = run.model_copy(update={"start": _beside(folder, run.start)})
+        data = self.data.model_copy(update={"corpora": corpora, "remote": remote})
+        return self.model_copy(update={"run": run, "data": data})
 
     def intent(self) -> dict[str, Any]:
         """Return what fixes the numbers of the run; the data is named by its contents, in the stream's state."""
         return {
-            "run": self.run.model_dump(mode="json", include={"seed", "steps", "objective"}),
+            "run": self.run.model_dump(mode="json", include={"seed", "steps", "objective", *self._spike_keys()}),
             "model": self.model.model_dump(mode="json"),
             "optimizer": self._optimizer_intent(),
             **({"objective": self.objective} if self.objective else {}),
         }
+
+    def _spike_keys(self) -> set[str]:
+        """Return the keys that decide what is left out."""
+        keys = {"spikes", "spike_threshold", "spike_window"}
+        return {"tell": set(), "skip": keys, "rewind": {*keys, "spike_batches"}}[self.run.spikes]
 
     def _optimizer_intent(self) -> dict[str, Any]:
         later = {key for key in OptimizerSection.added if getattr(self.optimizer, key) == getattr(USUAL, key)}
