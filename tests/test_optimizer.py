@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.trainer.checkpoint import latest_checkpoint, restore_model
 from headrace.trainer.evaluate import evaluate
+from headrace.trainer.fp8 import Fp8Linear
 from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics
 from headrace.trainer.muon import Muon, orthogonal_factor
@@ -405,3 +406,47 @@ def test_what_is_recomputed_is_no_part_of_the_plan_and_must_be_known() -> None:
         tiny_run(run="recompute = 'some'")
     with pytest.raises(RecipeError, match=r"run\.recompute"):
         tiny_run(run="recompute = 0")
+
+
+# Products in 8 bits
+
+
+def test_products_in_8_bits_are_near_those_in_32() -> None:
+    draw = torch.Generator().manual_seed(5)
+    plain, small = nn.Linear(48, 32, bias=False), Fp8Linear(48, 32, bias=False)
+    small.load_state_dict(plain.state_dict())
+    x, upstream = torch.randn(3, 7, 48, generator=draw), torch.randn(3, 7, 32, generator=draw) * 1e-4
+    found = []
+    for layer in (plain, small):
+        given = x.clone().requires_grad_()
+        out = layer(given)
+        out.backward(upstream)
+        assert given.grad is not None
+        assert layer.weight.grad is not None
+        found.append((out.detach(), given.grad, layer.weight.grad))
+    for one, two, bound in zip(*found, (0.05, 0.1, 0.1), strict=True):
+        assert one.shape == two.shape
+        assert 1e-4 < float((one - two).norm() / one.norm()) < bound
+    assert small(torch.empty(0, 48)).shape == (0, 32)
+
+
+def test_a_run_in_8_bits_follows_one_in_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU, where torch computes such products slowly, so that runs are refused there."""
+    monkeypatch.setattr("headrace.trainer.learner.require_fp8", lambda device: None)
+    learners = [learner_of(tiny_run(run=f"fp8 = {wish}", steps=40)) for wish in ("true", "false")]
+    kinds = {name: type(module) for name, module in learners[0].model.named_modules()}
+    assert kinds["blocks.0.attention.qkv"] is kinds["blocks.1.feed_forward.down"] is Fp8Linear
+    assert [name for name, _ in learners[0].model.named_parameters()] == [
+        name for name, _ in learners[1].model.named_parameters()
+    ]
+    ours, theirs = ([learner.advance(TinyStream()).loss for _ in range(40)] for learner in learners)
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, rel=0.02)
+
+
+def test_products_in_8_bits_are_refused_where_they_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match=r"run\.fp8 = true: cpu computes no products in 8 bits; .* 8\.9"):
+        learner_of(tiny_run(run="fp8 = true"))
+    monkeypatch.setattr("headrace.trainer.learner.require_fp8", lambda device: None)
+    with pytest.raises(RecipeError, match="no plain matrix with sides that are multiples of 16"):
+        learner_of(tiny_run(run="fp8 = true", model="standardize_weights = true"))

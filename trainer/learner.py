@@ -22,6 +22,7 @@ from headrace.trainer.batch import Batch, BatchSource
 from headrace.trainer.checkpoint import Checkpoint
 from headrace.trainer.device import autocast, choose_bf16
 from headrace.trainer.ema import MovingAverage, split_average
+from headrace.trainer.fp8 import require_fp8, use_fp8
 from headrace.trainer.loss import weighted_nll
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.objectives.contract import Objective, Question
@@ -98,6 +99,9 @@ class Learner:
         objective = run.make_objective()
         model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, world.device)
         _require_sight(objective, model)
+        if run.run.fp8:
+            require_fp8(world.device)
+            use_fp8(model)
         model.recompute = _recomputed(run.run.recompute, model.config.num_layers)
         return cls(
             run=run,

@@ -27,7 +27,7 @@ MOMENTS: Mapping[OptimizerKind, tuple[str, ...]] = {
 }
 """What each kind remembers of a parameter."""
 
-_ADAMW_S = ("*router.weight", "*gates.weight", "*modulate.weight")
+_SMALL = ("*router.weight", "*gates.weight", "*modulate.weight")
 """Matrices of layers that are none from features to features."""
 
 
@@ -66,7 +66,7 @@ def _treat(name: str, parameter: Tensor, section: OptimizerSection) -> tuple[Tre
     matched = [number for number, rule in enumerate(section.groups) if fnmatchcase(name, rule.pattern)]
     number = matched[0] if matched else None
     rule = section.groups[number] if number is not None else GroupRule(pattern=name)
-    kind = rule.kind or _usual_kind(name, parameter, section.kind)
+    kind = rule.kind or (section.kind if is_hidden(name, parameter) else "adamw")
     if kind == "muon" and parameter.ndim < 2:
         raise RecipeError(
             f"optimizer.groups.{number}.kind = 'muon': {name} is a vector, and Muon trains matrices; "
@@ -77,9 +77,9 @@ def _treat(name: str, parameter: Tensor, section: OptimizerSection) -> tuple[Tre
     return Treatment(kind, rule.learning_rate, decay), number
 
 
-def _usual_kind(name: str, parameter: Tensor, kind: OptimizerKind) -> OptimizerKind:
-    is_hidden = name.startswith("blocks.") and parameter.ndim >= 2
-    return kind if is_hidden and not any(fnmatchcase(name, pattern) for pattern in _ADAMW_S) else "adamw"
+def is_hidden(name: str, parameter: Tensor) -> bool:
+    """Return whether a parameter is a layer's matrix from features to features."""
+    return name.startswith("blocks.") and parameter.ndim >= 2 and not any(fnmatchcase(name, one) for one in _SMALL)
 
 
 def _fused_rows(model: nn.Module) -> Iterator[tuple[str, Sequence[int]]]:

@@ -36,6 +36,8 @@ class RunSection(Section):
     """`auto` (CUDA where there is one), `cpu`, or torch's name of a device."""
     bf16: Literal["auto"] | bool = "auto"
     """Compute matrix products in bfloat16; `auto`: where it is faster."""
+    fp8: bool = False
+    """Compute the layers' matrix products in 8 bits, on GPUs that can."""
     compile: bool = False
     recompute: Literal["none", "all"] | Annotated[int, Field(ge=1)] = "none"
     """Layers whose activations are made again for the backward pass instead of kept: a number N is every N-th."""

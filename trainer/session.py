@@ -229,6 +229,8 @@ class Session:
     def _environment(self) -> dict[str, Any]:
         """Return what the bits depend on beside the plan."""
         how = {"bf16": self.learner.bf16, "attention": self.learner.layout, "ranks": self.world.size}
+        if self.run.run.fp8:
+            how["fp8"] = True
         return {**describe_environment(self.world.device), **how, "microbatch": self.run.optimizer.microbatch}
 
     def restore(self, checkpoint: Checkpoint) -> None:
