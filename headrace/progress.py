@@ -50,7 +50,11 @@ def training(steps: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 def _training_line(record: Mapping[str, Any], steps: int, console: Console) -> None:
     if record["step"] % max(1, steps // 10) == 0 or "eval_loss" in record:
         note = f", held out: {record['bits_per_byte']:.3f} bits per byte" if "eval_loss" in record else ""
-        console.print(f"step {record['step']} of {steps}: loss {record['loss']:.3f}{note}")
+        console.print(f"step {record['step']} of {steps}: {_loss_in(record)}{note}")
+
+
+def _loss_in(record: Mapping[str, Any]) -> str:
+    return f"loss {record['loss']:.3f}" if "loss" in record else "left out"
 
 
 @contextmanager

@@ -542,9 +542,9 @@ def test_every_objective_trains(name: str) -> None:
 def test_the_log_says_what_was_left_out(name: str, is_told: bool, tmp_path: Path) -> None:
     train(tiny_run(steps=2, run=f'objective = "{name}"'), TinyStream(), tmp_path)
     for step, record in enumerate(read_metrics(tmp_path / "metrics.jsonl")):
-        assert ("left_out" in record) == is_told
+        assert ("tokens_left_out" in record) == is_told
         left_out = ask(name, TinyStream().batch(step), seed=3).left_out
-        assert record.get("left_out") == (None if left_out is None else left_out.sum())
+        assert record.get("tokens_left_out") == (None if left_out is None else left_out.sum())
 
 
 @pytest.mark.parametrize("name", objectives())

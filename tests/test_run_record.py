@@ -8,7 +8,7 @@ import pytest
 
 from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.trainer.batch import Batch
-from headrace.trainer.checkpoint import latest_checkpoint
+from headrace.trainer.checkpoint import latest_checkpoint, save_checkpoint
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import RunRecord, read_run
 from headrace.trainer.train import train
@@ -105,6 +105,24 @@ def test_a_run_without_a_checkpoint_is_traced(house: Path, tmp_path: Path) -> No
     ran = headrace("trace", out, "--step", 2, "--json")
     assert (ran.status, ran.json["trained"], ran.json["documents"]) == (0, False, traced(house / "run"))
     assert "step 2 has not been trained yet (the log ends with step 0)" in ran.err
+
+
+def test_a_step_that_was_left_out_trained_nothing(house: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(house / "run", tmp_path / "run")
+    checkpoint = latest_checkpoint(out / "checkpoints")
+    assert checkpoint
+    doc_id = traced(out)[0]["doc_id"]
+    state = {**checkpoint.state, "spikes": {"left_out": [1]}}
+    save_checkpoint(out / "checkpoints", checkpoint.model_tensors(), checkpoint.optimizer_tensors(), state)
+    ran = headrace("trace", out, "--step", 2, "--json")
+    assert (ran.status, ran.json["trained"]) == (0, False)
+    assert "step 2 was left out at a loss spike" in ran.err
+    steps = [
+        {one["step"] for one in headrace("exposure", folder, "--doc", doc_id, "--json").json["exposed"]}
+        for folder in (house / "run", out)
+    ]
+    assert 2 in steps[0]
+    assert steps[1] == steps[0] - {2}
 
 
 @pytest.mark.parametrize("step", [3, 10**12])

@@ -27,7 +27,7 @@ from headrace.trainer.metrics import TIMINGS, MetricsLog, read_metrics
 from headrace.trainer.model import logits_of
 from headrace.trainer.optimizer import parameter_groups
 from headrace.trainer.parallel import World
-from headrace.trainer.run_config import load_run, parse_run
+from headrace.trainer.run_config import OptimizerSection, load_run, parse_run
 from headrace.trainer.schedule import SCHEDULES, Span, rate_at
 from headrace.trainer.train import TrainReport, train
 from tests.tiny_stream import TinyStream, tiny_run
@@ -288,7 +288,7 @@ def test_evaluation_is_a_quotient_of_sums() -> None:
 
 def test_vectors_do_not_decay() -> None:
     model = Learner.build(tiny_run(), 64, ALONE).model
-    decayed, free = parameter_groups(model, 0.3)
+    decayed, free = parameter_groups(model, OptimizerSection(weight_decay=0.3))
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.3, 0.0)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert all("norm" in names[id(parameter)] for parameter in free["params"])
@@ -313,6 +313,23 @@ def test_schedules_have_their_shapes() -> None:
     assert rate_at("cosine", 25, span) == pytest.approx((1 + math.sqrt(0.5)) / 2)
     assert rate_at("wsd", 80, span) == 1.0
     assert rate_at("wsd", 90, span) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("shape", "middle"), [("linear", 0.75), ("minus_sqrt", 0.5), ("cosine", (2 + 2**0.5) / 4)])
+@pytest.mark.parametrize("name", ["wsd", "inverse_sqrt"])
+def test_a_cool_down_has_its_steps_and_shape(name: str, shape: str, middle: float) -> None:
+    """After a quarter of its 40 steps."""
+    span = Span(steps=101, warmup_steps=15, final_fraction=0.0, decay_steps=40, decay_shape=shape)
+    before = 1.0 if name == "wsd" else math.sqrt(16 / 61)
+    assert rate_at(name, 60, span) == pytest.approx(before)
+    assert rate_at(name, 70, span) == pytest.approx(before * middle)
+    assert rate_at(name, 100, span) == 0.0
+
+
+def test_inverse_sqrt_falls_with_the_root_and_not_below_the_end() -> None:
+    span = Span(steps=1001, warmup_steps=9, final_fraction=0.2, decay_steps=10)
+    assert rate_at("inverse_sqrt", 39, span) == pytest.approx(0.5)
+    assert rate_at("inverse_sqrt", 900, span) == rate_at("inverse_sqrt", 1000, span) == 0.2
 
 
 # Run files
@@ -364,7 +381,8 @@ def test_a_run_file_is_read(tmp_path: Path) -> None:
         ("[optimizer]", "width = 30\n[optimizer]", "model.width = 30: width (30) must be num_heads (4) times"),
         ("[optimizer]", "ffn_width = 0\n[optimizer]", "model.ffn_width = 0: "),
         ('"x"', "2026-11-25", "run.name = 2026-11-25: a date or time is no value here; put it in quotes"),
-        ("[optimizer]", "[optimizer]\nschedule = 'cos'", "one of: constant, cosine, linear, wsd"),
+        ("[optimizer]", "[optimizer]\nschedule = 'cos'", "one of: constant, cosine, inverse_sqrt, linear, wsd"),
+        ("[optimizer]", "[optimizer]\ndecay_shape = 'sqrt'", "one of: cosine, linear, minus_sqrt"),
         ("[model]", "[model", "not TOML"),
     ],
 )

@@ -315,6 +315,7 @@ def test_biases_even_out_what_experts_are_given() -> None:
     for _ in range(300):
         with torch.no_grad():
             made(x)
+        made.count()
         loads.append(made.load.clone())
         made.rebalance(made.load.clone(), 0.01)
     assert loads[0].max() > 160

@@ -2,7 +2,7 @@
 
     checkpoints/step-00000100/
         model.safetensors       parameters by name
-        optimizer.safetensors   AdamW's moments by parameter name
+        optimizer.safetensors   moments by parameter name, and the average of the weights
         state.json              step, plan, stream, generators, environment, configuration
         manifest.json           step, plan, stream; size and sha256 of each file; its own digest; written last
 
@@ -24,8 +24,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from headrace.pipeline.errors import IntegrityError, StoreError
+from headrace.pipeline.errors import InputError, IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_file, digest_json
+from headrace.trainer.ema import SUFFIX, split_average
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.model_config import ModelConfig
 
@@ -52,7 +53,7 @@ class Checkpoint:
         return load_file(self.path / "model.safetensors")
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Read the optimizer's moments by `NAME/moment`."""
+        """Read the optimizer's moments by `NAME/moment`, and an average of the weights by `NAME/ema`."""
         return load_file(self.path / "optimizer.safetensors")
 
 
@@ -149,6 +150,11 @@ def open_checkpoint(path: Path) -> Checkpoint:
     return checkpoint
 
 
+def manifest_digest(path: Path) -> str:
+    """Return the digest of a verified checkpoint's manifest, which names all that is in it."""
+    return str(json.loads((path / "manifest.json").read_text(encoding="utf-8"))["digest"])
+
+
 def _verify(path: Path) -> None:
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     digest = manifest.pop("digest")
@@ -172,13 +178,15 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def latest_checkpoint(folder: Path) -> Checkpoint | None:
+def latest_checkpoint(folder: Path, until: int | None = None) -> Checkpoint | None:
     """Return the newest checkpoint that verifies, or None where there is none at all; a bad one is logged as error.
+
+    With `until`, those after that step do not count.
 
     Raises:
         IntegrityError: there are checkpoints and none of them verifies.
     """
-    paths = find_checkpoints(folder)
+    paths = [path for path in find_checkpoints(folder) if until is None or path <= checkpoint_path(folder, until)]
     for path in reversed(paths):
         try:
             return open_checkpoint(path)
@@ -198,14 +206,32 @@ def set_aside_newer(folder: Path, step: int) -> None:
             path.rename(aside)
 
 
-def prune_checkpoints(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what killed writers left aside."""
-    for path in [*find_checkpoints(folder)[:-keep], *folder.glob(".step-*")]:
+def prune_checkpoints(folder: Path, keep: int, back_to: int | None = None) -> None:
+    """Remove all but the newest `keep` checkpoints, and what killed writers left aside.
+
+    The newest until the step `back_to` stays, too.
+    """
+    paths = find_checkpoints(folder)
+    kept = set(paths[-keep:])
+    if back_to is not None:
+        kept |= set([path for path in paths if path <= checkpoint_path(folder, max(0, back_to))][-1:])
+    for path in [*(path for path in paths if path not in kept), *folder.glob(".step-*")]:
         shutil.rmtree(path)
 
 
-def restore_model(checkpoint: Checkpoint, device: torch.device | str = "cpu") -> Transformer:
-    """Build the model that a checkpoint holds, with its parameters."""
+def restore_model(checkpoint: Checkpoint, device: torch.device | str = "cpu", averaged: bool = False) -> Transformer:
+    """Build the model that a checkpoint holds, with its parameters, or with their moving average.
+
+    Raises:
+        InputError: there is no average in it.
+    """
     model = build_model(ModelConfig.model_validate(checkpoint.state["model"]), seed=0, device=device)
     model.load_state_dict(checkpoint.model_tensors())
+    if averaged:
+        _, average = split_average(checkpoint.optimizer_tensors())
+        if not average:
+            raise InputError(
+                f"{checkpoint.path}: no average of the weights; a run file asks for one: optimizer.ema = 0.999"
+            )
+        model.load_state_dict({name.removesuffix(SUFFIX): tensor for name, tensor in average.items()}, strict=False)
     return model

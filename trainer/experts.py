@@ -89,8 +89,11 @@ class Experts(nn.Module):
         balance = self.num_experts * (share * logits.softmax(dim=-1).mean(dim=0)).sum()
         z_loss = logits.logsumexp(dim=-1).square().mean()
         self.routing = Routing(balance, z_loss, counts)
-        if self.training:
-            self.load += counts
+
+    def count(self) -> None:
+        """Add the tokens of the newest forward pass to `load`; not done there, which recomputation may call again."""
+        assert self.routing is not None, "there was no forward pass"
+        self.load += self.routing.load
 
     def rebalance(self, load: Tensor, rate: float) -> None:
         """Move the biases after a step, in which the experts had these tokens on all ranks together."""

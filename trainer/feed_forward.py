@@ -1,6 +1,6 @@
 """The feed-forward half of a layer: SwiGLU (Shazeer 2020), GELU or squared ReLU (So et al. 2021)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -35,10 +35,18 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.activation: Activation = activation
+        self.hidden = hidden
         outputs = 2 * hidden if activation == "swiglu" else hidden
         self.up = make_linear(width, outputs, standardized)
         self.deeper = nn.ModuleList(make_linear(hidden, outputs, standardized) for _ in range(depth - 1))
         self.down = make_linear(hidden, width, standardized)
+
+    def fused_rows(self) -> Mapping[str, Sequence[int]]:
+        """Return the rows of gate and up, where they are one matrix."""
+        if self.activation != "swiglu":
+            return {}
+        names = ["up.weight", *(f"deeper.{number}.weight" for number in range(len(self.deeper)))]
+        return {name: [self.hidden] * 2 for name in names}
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position of (..., C)."""

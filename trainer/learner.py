@@ -8,27 +8,30 @@ it beyond the rounding of the sums.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.pipeline.errors import HeadraceError, RecipeError
+from headrace.pipeline.errors import HeadraceError, IntegrityError, RecipeError
 from headrace.trainer.attention.contract import kind_of
 from headrace.trainer.attention.layouts import LAYOUTS, choose_layout
 from headrace.trainer.attention.seen import Seen
 from headrace.trainer.batch import Batch, BatchSource
 from headrace.trainer.checkpoint import Checkpoint
 from headrace.trainer.device import autocast, choose_bf16
+from headrace.trainer.ema import MovingAverage, split_average
+from headrace.trainer.fp8 import require_fp8, use_fp8
 from headrace.trainer.loss import weighted_nll
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.objectives.contract import Objective, Question
-from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
+from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors, set_rate
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
-from headrace.trainer.schedule import Span, rate_at
+from headrace.trainer.schedule import rate_at
+from headrace.trainer.spikes import IN_A_ROW, Spike, SpikeWatch
 
 
 def _require_sight(objective: Objective, model: Transformer) -> None:
@@ -40,6 +43,13 @@ def _require_sight(objective: Objective, model: Transformer) -> None:
         )
 
 
+def _recomputed(wish: Literal["none", "all"] | int, num_layers: int) -> frozenset[int]:
+    """Return the numbers of the layers whose activations are not kept."""
+    if wish == "none":
+        return frozenset()
+    return frozenset(range(0, num_layers, 1 if wish == "all" else wish))
+
+
 class DivergenceError(HeadraceError):
     """The loss is no longer a finite number."""
 
@@ -48,23 +58,49 @@ class DivergenceError(HeadraceError):
 class StepResult:
     """What a step measured: its loss in nats per target, before the update, and the gradient's norm before clipping.
 
-    `left_out` are the tokens that the objective found no place for, None where it moves none.
+    `lost` are the tokens that the objective found no place for, None where it moves none. Of a step that was left out,
+    `num_targets` is 0, and loss and norm are NaN where they were not computed.
     """
 
     loss: float
     grad_norm: float
     learning_rate: float
     num_targets: int
-    shares: tuple[float, ...]
+    shares: tuple[float, ...] = ()
     """Of each corpus, which share of the targets was from it."""
-    left_out: int | None = None
+    lost: int | None = None
+    spike: Spike | None = None
+    left_out: bool = False
 
 
-class _Total(NamedTuple):
-    """Sums over the whole global batch, on all ranks."""
+class _Sums(NamedTuple):
+    """Sums over the whole global batch, on all ranks.
+
+    Attributes:
+        weight: of all positions, and never quite 0.
+        targets: positions with a weight; `by_source` of each corpus.
+        lost: tokens that the objective found no place for, None where it moves none.
+    """
 
     weight: float
+    targets: float
     rows: float
+    lost: int | None
+    by_source: tuple[float, ...]
+
+    @classmethod
+    def of(cls, batch: Batch, question: Question, num_sources: int, world: World) -> "_Sums":
+        """Add up what the ranks' rows have."""
+        asked = (question.weights > 0).sum(axis=1)
+        by_source = np.bincount(batch.sources, weights=asked, minlength=num_sources).tolist()
+        lost = 0.0 if question.left_out is None else float(question.left_out.sum())
+        mine = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), lost, *by_source]
+        weight, targets, rows, lost, *by_source = world.sum(mine)
+        return cls(max(weight, 1e-9), targets, rows, None if question.left_out is None else int(lost), (*by_source,))
+
+    def shares(self) -> tuple[float, ...]:
+        """Return the share of each corpus in the targets."""
+        return tuple(part / max(self.targets, 1) for part in self.by_source)
 
 
 @dataclass
@@ -75,10 +111,12 @@ class Learner:
     world: World
     model: Transformer
     forward: nn.Module
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
     objective: Objective
     layout: str
     bf16: bool
+    spikes: SpikeWatch
+    average: MovingAverage | None = None
     step: int = 0
     expert_load: Tensor | None = None
     """Tokens of each expert in the newest step, (layers, experts)."""
@@ -89,6 +127,10 @@ class Learner:
         objective = run.make_objective()
         model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, world.device)
         _require_sight(objective, model)
+        if run.run.fp8:
+            require_fp8(world.device)
+            use_fp8(model)
+        model.recompute = _recomputed(run.run.recompute, model.config.num_layers)
         return cls(
             run=run,
             world=world,
@@ -98,42 +140,74 @@ class Learner:
             objective=objective,
             layout=choose_layout(world.device, run.run.compile),
             bf16=choose_bf16(run.run.bf16, world.device),
+            spikes=SpikeWatch.of(run.run),
+            average=MovingAverage(model, run.optimizer.ema) if run.optimizer.ema is not None else None,
         )
 
     def advance(self, source: BatchSource) -> StepResult:
-        """Take one step on the source's batch for it.
+        """Take one step on the source's batch for it, or leave it out, where that was decided or it is a spike.
 
         Raises:
-            DivergenceError: the loss or the gradient is NaN or infinite; the step is not taken.
+            DivergenceError: the loss or the gradient is NaN or infinite, or, where spikes are left out, every one of
+                the newest steps is a spike; the step is not taken.
         """
+        if self.step in self.spikes.left_out:
+            return self._leave_out(float("nan"), float("nan"))
         batch = source.batch(self.step, self.world.rank, self.world.size)
-        question = self.objective.ask(batch, self.run.run.seed)
-        asked = (question.weights > 0).sum(axis=1)
-        by_source = np.bincount(batch.sources, weights=asked, minlength=len(source.names)).tolist()
-        lost = 0.0 if question.left_out is None else float(question.left_out.sum())
-        sums = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), lost, *by_source]
-        weight, num_targets, num_rows, lost, *by_source = self.world.sum(sums)
-        total = _Total(max(weight, 1e-9), num_rows)
-        local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
-        self.world.sum_gradients(self.model.parameters())
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimizer.clip or float("inf"))
-        (loss,) = self.world.sum([sum(float(part) for part in local)])
-        if not (abs(loss) < float("inf") and float(norm) < float("inf")):
-            raise DivergenceError(
-                f"step {self.step + 1}: loss {loss}, gradient norm {float(norm)}; its batch can be traced"
-            )
+        loss, norm, sums = self._compute(batch, len(source.names))
+        spike = self._judge(loss, norm)
+        if spike is not None and self.run.run.spikes != "tell":
+            return self._leave_out(loss, norm, spike)
         rate = self._set_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._rebalance()
         self.step += 1
-        left_out = None if question.left_out is None else int(lost)
-        shares = tuple(part / max(num_targets, 1) for part in by_source)
-        return StepResult(loss, float(norm), rate, int(num_targets), shares, left_out)
+        if self.average is not None:
+            self.average.update(self.model, self.step)
+        return StepResult(loss, norm, rate, int(sums.targets), sums.shares(), sums.lost, spike)
 
-    def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
+    def _compute(self, batch: Batch, num_sources: int) -> tuple[float, float, _Sums]:
+        """Make the clipped gradient of the whole global batch; return loss, norm and what the batch sums up to."""
+        question = self.objective.ask(batch, self.run.run.seed)
+        total = _Sums.of(batch, question, num_sources, self.world)
+        local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
+        self.world.sum_gradients(self.model.parameters())
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimizer.clip or float("inf"))
+        (loss,) = self.world.sum([sum(float(part) for part in local)])
+        return loss, float(norm), total
+
+    def _judge(self, loss: float, norm: float) -> Spike | None:
+        """Return the spike that this step is, the same on all ranks."""
+        spike = self.spikes.judge(self.step, loss, norm)
+        if self.world.sum([float(spike is not None)])[0] > 0:
+            spike = spike or Spike(self.step, loss)
+        self.spikes.take_in(loss, spike)
+        numbers = f"step {self.step + 1}: loss {loss}, gradient norm {norm}"
+        if spike is not None and spike.loss is None and self.run.run.spikes == "tell":
+            raise DivergenceError(f"{numbers}; its batch can be traced")
+        if self.spikes.goes_on and self.run.run.spikes != "tell":
+            raise DivergenceError(
+                f"{numbers}: the {IN_A_ROW}th spike in a row, so it is none; its batch can be traced. "
+                "Where losses are right, raise run.spike_threshold or write spikes = 'tell'"
+            )
+        return spike
+
+    def _leave_out(self, loss: float, norm: float, spike: Spike | None = None) -> StepResult:
+        """Go past a step without its update."""
+        self.spikes.left_out.add(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        for experts in self.model.experts():
+            experts.load.zero_()
+        rate = self._set_rate()
+        self.step += 1
+        return StepResult(loss, norm, rate, 0, spike=spike, left_out=True)
+
+    def _backward(self, batch: Batch, question: Question, rows: slice, total: _Sums) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
         loss, nll, weights = self.measure(batch, question, rows)
+        for experts in self.model.experts():
+            experts.count()
         share = loss / total.weight + self._router_loss() * (len(batch.tokens[rows]) / total.rows)
         share.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return (nll * weights).sum() / total.weight
@@ -208,18 +282,53 @@ class Learner:
     def _set_rate(self) -> float:
         """Set the learning rate of the step that is about to be taken, and return it."""
         section = self.run.optimizer
-        span = Span(self.run.run.steps, section.warmup_steps, section.final_fraction, section.decay_fraction)
-        rate = section.learning_rate * rate_at(section.schedule, self.step, span)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        rate = section.learning_rate * rate_at(section.schedule, self.step, self.run.span)
+        set_rate(self.optimizer, rate)
         return rate
 
     def tensors(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Return the parameters and the optimizer's moments, by name."""
-        return dict(self.model.state_dict()), optimizer_tensors(self.model, self.optimizer)
+        """Return the parameters, and by name the optimizer's moments and the average."""
+        average = self.average.tensors() if self.average is not None else {}
+        return dict(self.model.state_dict()), optimizer_tensors(self.model, self.optimizer) | average
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
         self.model.load_state_dict(checkpoint.model_tensors())
-        load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors())
+        moments, average = split_average(checkpoint.optimizer_tensors())
+        load_optimizer_tensors(self.model, self.optimizer, moments)
+        if self.average is not None:
+            self.average.load(average)
+        self.spikes.load(checkpoint.state.get("spikes", {}))
         self.step = checkpoint.step
+
+    def take_up(self, checkpoint: Checkpoint, with_optimizer: bool, step: int) -> None:
+        """Begin with the weights of another run of the same model, and with its moments.
+
+        Raises:
+            RecipeError: the moments are of another optimizer.
+        """
+        self.model.load_state_dict(checkpoint.model_tensors())
+        moments, average = split_average(checkpoint.optimizer_tensors())
+        try:
+            load_optimizer_tensors(self.model, self.optimizer, moments if with_optimizer else {})
+        except IntegrityError as error:
+            was = checkpoint.state["config"]["optimizer"].get("kind", "adamw")
+            raise RecipeError(
+                f"run.start: {checkpoint.path}: its moments are those of another optimizer (optimizer.kind is "
+                f"{self.run.optimizer.kind!r}, was {was!r}): {error}; write start_optimizer = false to begin without"
+            ) from error
+        if self.average is not None:
+            self.average = MovingAverage(self.model, self.average.decay)
+            if average:
+                self.average.load(average)
+        self.step = step
+
+    def begin_again(self) -> None:
+        """Go back to the initial values."""
+        fresh = build_model(self.model.config, self.run.run.seed, self.world.device)
+        self.model.load_state_dict(fresh.state_dict())
+        self.optimizer.state.clear()
+        if self.average is not None:
+            self.average = MovingAverage(self.model, self.average.decay)
+        self.spikes.load({})
+        self.step = 0

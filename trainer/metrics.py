@@ -38,15 +38,24 @@ class MetricsLog:
     """
 
     def __init__(self, out: Path, step: int, board: Callable[[], Any] | None = None) -> None:
+        self._out = out
         self._wandb = board() if board is not None else None
-        path = out / "metrics.jsonl"
+        self._open(step)
+
+    def _open(self, step: int) -> None:
+        path = self._out / "metrics.jsonl"
         kept = [record for record in read_metrics(path) if record["step"] <= step]
         aside = path.with_suffix(".jsonl.tmp")
         aside.write_text("".join(json.dumps(record) + "\n" for record in kept), encoding="utf-8")
         os.replace(aside, path)
         self.last: dict[str, Any] | None = kept[-1] if kept else None
         self._file = path.open("a", encoding="utf-8")
-        self._board = _open_tensorboard(out / "tensorboard", step)
+        self._board = _open_tensorboard(self._out / "tensorboard", step)
+
+    def cut(self, step: int) -> None:
+        """Forget what came after a step, because the run goes back to it."""
+        self._close()
+        self._open(step)
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append the record of a step; it reaches the file before this returns."""
@@ -66,11 +75,14 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if error is None else 1)
+
+    def _close(self) -> None:
         self._file.close()
         if self._board is not None:
             self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish(exit_code=0 if error is None else 1)
 
 
 def _open_tensorboard(folder: Path, step: int) -> Any | None:

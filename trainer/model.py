@@ -13,9 +13,9 @@ Shapes: B rows, T positions, C width, V vocabulary.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,14 +79,14 @@ class MixedBlock(Block):
         self.attention_mix = DepthMix(config.width, config.norm_eps) if layer else None
         self.feed_forward_mix = None if config.parallel else DepthMix(config.width, config.norm_eps)
 
-    def extend(self, outputs: list[Tensor], context: Context) -> None:
-        """Append what both halves give, each (B, T, C)."""
+    def halves(self, outputs: Sequence[Tensor], context: Context) -> tuple[Tensor, Tensor]:
+        """Return what attention and feed-forward make of all outputs before them, each (B, T, C)."""
         x = outputs[0] if self.attention_mix is None else self.attention_mix(outputs)
         normed = self.attention_norm(x, context.condition)
-        outputs.append(self.attention(normed, context))
+        mixed: Tensor = self.attention(normed, context)
         if self.feed_forward_norm is not None and self.feed_forward_mix is not None:
-            normed = self.feed_forward_norm(self.feed_forward_mix(outputs), context.condition)
-        outputs.append(self.feed_forward(normed))
+            normed = self.feed_forward_norm(self.feed_forward_mix([*outputs, mixed]), context.condition)
+        return mixed, self.feed_forward(normed)
 
 
 class Transformer(nn.Module):
@@ -152,18 +152,17 @@ class Transformer(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
-    def _computed(self, number: int, block: nn.Module, x: Tensor, context: Context) -> Tensor:
+    def _computed(self, number: int, layer: Callable[..., Any], *arguments: Any) -> Any:
         if number in self.recompute and self.training:
-            return cast(Tensor, checkpoint(block, x, context, use_reentrant=False))
-        out: Tensor = block(x, context)
-        return out
+            return checkpoint(layer, *arguments, use_reentrant=False)
+        return layer(*arguments)
 
     def _mixed(self, x: Tensor, context: Context, memories: Sequence[Memory] | None) -> Tensor:
         assert self.last_mix is not None
         outputs = [x]
         for number, block in enumerate(self.blocks):
             context.memory = memories[number] if memories is not None else None
-            cast(MixedBlock, block).extend(outputs, context)
+            outputs += self._computed(number, cast(MixedBlock, block).halves, tuple(outputs), context)
         normed: Tensor = self.norm(self.last_mix(outputs))
         return normed
 

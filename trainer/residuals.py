@@ -7,6 +7,7 @@
   softmax over them of a learned vector with their norms, at first all equal (Attention Residuals, Kimi Team 2026).
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -24,9 +25,9 @@ class DepthMix(nn.Module):
         self.query = nn.Parameter(torch.empty(width))
         self.eps = eps
 
-    def forward(self, outputs: list[Tensor]) -> Tensor:
+    def forward(self, outputs: Sequence[Tensor]) -> Tensor:
         """Mix outputs, each (B, T, C)."""
-        stacked = torch.stack(outputs)
+        stacked = torch.stack(list(outputs))
         scores = F.rms_norm(stacked, stacked.shape[-1:], None, self.eps) @ self.query.to(stacked.dtype)
         weights = scores.float().softmax(dim=0).to(stacked.dtype)
         return (weights[..., None] * stacked).sum(dim=0)

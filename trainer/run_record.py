@@ -32,9 +32,9 @@ class RunRecord(Signed):
     config: dict[str, Any]
 
     @classmethod
-    def of(cls, run: RunFile, source: BatchSource) -> "RunRecord":
-        """Describe a run."""
-        intent, stream = run.intent(), source.state()
+    def of(cls, run: RunFile, source: BatchSource, start: Mapping[str, Any] | None = None) -> "RunRecord":
+        """Describe a run, and where it starts (`Start.intent`)."""
+        intent, stream = {**run.intent(), **({"start": dict(start)} if start else {})}, source.state()
         plan = digest_json({"intent": intent, "stream": stream})
         config = run.model_dump(mode="json")
         return cls(plan=plan, intent=intent, stream=stream, contents=source.contents(), config=config)
@@ -56,12 +56,22 @@ class RunRecord(Signed):
             return
         now, then = {**self.intent, "stream": self.stream}, {**intent, "stream": stream}
         changed = [
-            f"{part}.{key} is {now[part].get(key)!r}, was {then[part].get(key)!r}"
-            for part in now
-            for key in sorted({*now[part], *then[part]})
-            if canonical_json(now[part].get(key)) != canonical_json(then[part].get(key))
+            f"{part}.{key} is {now.get(part, {}).get(key)!r}, was {then.get(part, {}).get(key)!r}"
+            for part in {**now, **then}
+            for key in sorted({*now.get(part, {}), *then.get(part, {})})
+            if canonical_json(now.get(part, {}).get(key)) != canonical_json(then.get(part, {}).get(key))
         ]
         raise RecipeError(f"{where} was made by another plan: {'; '.join(changed)}")
+
+
+def known_start(run: RunFile, out: Path) -> Mapping[str, Any] | None:
+    """Return what the record in a run's folder says of its start, if the run file still names the same."""
+    if not (out / FILE).exists():
+        return None
+    record = RunRecord.load(out / FILE)
+    then = record.run.run
+    is_same = (then.start, then.start_step) == (run.run.start, run.run.start_step)
+    return record.intent.get("start") if is_same else None
 
 
 def require_same_run(record: RunRecord, out: Path) -> None:
@@ -72,10 +82,11 @@ def require_same_run(record: RunRecord, out: Path) -> None:
 
 
 class History(NamedTuple):
-    """What befell the stream of a run, beyond its plan: changes of the mixture, and windows that were replaced."""
+    """What befell a run beyond its plan: changes of the mixture, windows that were replaced, steps left out, from 0."""
 
     schedule: tuple[Reweighted, ...] = ()
     quarantined: tuple[Quarantined, ...] = ()
+    left_out: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> "History":
@@ -87,6 +98,7 @@ class History(NamedTuple):
         found = cls(
             tuple(Reweighted(step, tuple(weights)) for step, weights in state.get("schedule", [])),
             tuple(Quarantined(*entry) for entry in state.get("quarantined", [])),
+            frozenset(state.get("spikes", {}).get("left_out", [])),
         )
         if found != NO_HISTORY and state.get("arithmetic") != ARITHMETIC:
             raise RecipeError(

@@ -5,6 +5,7 @@ another plan is refused, and the error says what differs.
 """
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,8 +30,10 @@ from headrace.trainer.flops import flops_per_token, peak_flops
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
-from headrace.trainer.run_record import History, RunRecord, require_same_run
+from headrace.trainer.run_record import History, RunRecord, known_start, require_same_run
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
+from headrace.trainer.spikes import Spike, tell
+from headrace.trainer.start import Start, find_start
 from headrace.trainer.streaming.mending import Quarantined
 from headrace.trainer.streaming.plan import ARITHMETIC
 
@@ -43,6 +46,7 @@ class Session:
 
     Attributes:
         record: the run's plan, and what it is made of.
+        start: the checkpoint of another run that it began with.
         resumed_from: step of the checkpoint that this process started from.
         tokens: targets of the whole run so far; `tokens_here` and `seconds` are of this process.
         saved: step of the newest checkpoint.
@@ -55,6 +59,7 @@ class Session:
     out: Path
     learner: Learner
     record: RunRecord
+    start: Start | None = None
     resumed_from: int | None = None
     tokens: int = 0
     tokens_here: int = 0
@@ -66,6 +71,11 @@ class Session:
     def plan(self) -> str:
         """Digest of the run's intent and the stream's state."""
         return self.record.plan
+
+    @property
+    def first_step(self) -> int:
+        """The step, from 0, that the run began with."""
+        return self.start.first_step if self.start is not None else 0
 
     @property
     def finished(self) -> bool:
@@ -97,19 +107,47 @@ class Session:
         self.tokens += result.num_targets
         self.tokens_here += result.num_targets
         self.seconds += seconds
+        step = self.learner.step
+        if result.spike is not None and self._answer(result.spike):
+            return {"step": step}
+        measured = {"loss": result.loss, "grad_norm": result.grad_norm}
         self.last = {
-            "step": self.learner.step,
-            "loss": result.loss,
+            "step": step,
+            **{name: value for name, value in measured.items() if math.isfinite(value)},
             "learning_rate": result.learning_rate,
-            "grad_norm": result.grad_norm,
             "tokens": self.tokens,
-            **({} if result.left_out is None else {"left_out": result.left_out}),
+            **({} if result.lost is None else {"tokens_left_out": result.lost}),
             **self._speed(result.num_targets, seconds),
             **self._shares(result.shares),
             **self._experts(),
+            **({"left_out": True} if result.left_out else {}),
+            **({"spike": result.spike.deviations} if result.spike and result.spike.deviations else {}),
             **self._evaluate(),
         }
         return self.last
+
+    def _answer(self, spike: Spike) -> bool:
+        """Say that a step is a spike, and go back where the run file asks for it; return whether that was done."""
+        policy = self.run.run.spikes
+        first = max(self.first_step, spike.step + 1 - self.run.run.spike_batches)
+        done = {
+            "tell": "its update is taken",
+            "skip": "its update is left out",
+            "rewind": f"going back, to leave out steps {first + 1} to {spike.step + 1}",
+        }[policy]
+        if self.world.is_first:
+            _log.warning("%s", tell(spike, self.run.run.name, self.out, done))
+        if policy != "rewind":
+            return False
+        watch = self.learner.spikes
+        found, left_out = watch.found, watch.left_out | set(range(first, spike.step + 1))
+        checkpoint = _agree_on_checkpoint(self.folder, self.world, first)
+        if checkpoint is None:
+            self._begin()
+        else:
+            self._go_to(checkpoint)
+        watch.found, watch.left_out = found, left_out
+        return True
 
     def _speed(self, num_targets: int, seconds: float) -> dict[str, float]:
         speed = {"seconds": round(seconds, 6), "tokens_per_second": round(num_targets / seconds, 1)}
@@ -137,12 +175,21 @@ class Session:
         }
 
     def _evaluate(self) -> dict[str, float]:
-        """Measure the held-out split after every `eval.every` steps and after the last."""
+        """Measure the held-out split after every `eval.every` steps and after the last; the average too."""
         every = self.run.eval.every
         if not self.finished and not (every and self.learner.step % every == 0):
             return {}
+        found = self._measure("")
+        if self.learner.average is not None:
+            with self.learner.average.in_place(self.learner.model):
+                found |= self._measure("ema_")
+        return found
+
+    def _measure(self, prefix: str) -> dict[str, float]:
         measured = evaluate(self.learner, self.source.heldout(), self.run.eval.max_batches)
-        return {"eval_loss": measured.loss, "bits_per_byte": measured.bits_per_byte} if measured else {}
+        if measured is None:
+            return {}
+        return {f"{prefix}eval_loss": measured.loss, f"{prefix}bits_per_byte": measured.bits_per_byte}
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -168,13 +215,18 @@ class Session:
 
         Before the first step there is nothing that the run file does not say.
         """
-        if self.learner.step and self.saved != self.learner.step:
+        if self.learner.step > self.first_step and self.saved != self.learner.step:
             self.saved = self.learner.step
             self._share_quarantine()
             if self.world.is_first:
                 save_checkpoint(self.folder, *self.learner.tensors(), self._state())
-                prune_checkpoints(self.folder, self.run.checkpoint.keep)
+                prune_checkpoints(self.folder, self.run.checkpoint.keep, self._back_to)
         self.world.wait()
+
+    @property
+    def _back_to(self) -> int | None:
+        """The latest step that a spike may have the run go back to, from the next step on; None where none may."""
+        return self.learner.step + 1 - self.run.run.spike_batches if self.run.run.spikes == "rewind" else None
 
     def _share_quarantine(self) -> None:
         """Tell all ranks which windows any of them replaces, so that the checkpoint has them, and all go on alike."""
@@ -199,6 +251,7 @@ class Session:
             "quarantined": [list(entry) for entry in self.source.quarantined],
             "model": self.learner.model.config.model_dump(mode="json"),
             "config": self.record.config,
+            "spikes": self.learner.spikes.state(),
             "generators": generator_states(),
             "environment": self._environment(),
         }
@@ -206,23 +259,53 @@ class Session:
     def _environment(self) -> dict[str, Any]:
         """Return what the bits depend on beside the plan."""
         how = {"bf16": self.learner.bf16, "attention": self.learner.layout, "ranks": self.world.size}
+        if self.run.run.fp8:
+            how["fp8"] = True
         return {**describe_environment(self.world.device), **how, "microbatch": self.run.optimizer.microbatch}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same plan."""
         state = checkpoint.state
         self.record.require_same(checkpoint.path, state["plan"], state["intent"], state["stream"])
+        self._go_to(checkpoint)
+        self.resumed_from = checkpoint.step
+        if self.world.is_first and checkpoint.state["environment"] != self._environment():
+            _log.warning("%s was written in another environment: bits may differ from here on", checkpoint.path)
+
+    def take_up(self) -> None:
+        """Begin with what the checkpoint of another run has."""
+        if self.start is None:
+            return
+        checkpoint = self.start.open(self.learner.model.config)
+        self.learner.take_up(checkpoint, self.start.with_optimizer, self.first_step)
+        if not self.start.recount:
+            self.tokens = int(checkpoint.state["tokens"])
+            if checkpoint.state["stream"] == self.record.stream:  # its batches go on as they would have
+                history = History.of(checkpoint.state)
+                self.source.replay(history.schedule)
+                self.source.mend(history.quarantined)
+
+    def _begin(self) -> None:
+        """Be where the run began."""
+        self.learner.begin_again()
+        self.source.replay(())
+        self.tokens, self.saved = 0, None
+        self.take_up()
+        if self.world.is_first:
+            seed_generators(derive_seed(self.run.run.seed, "rank", 0, "step", 0))
+            set_aside_newer(self.folder, self.first_step)
+
+    def _go_to(self, checkpoint: Checkpoint) -> None:
+        """Be where a checkpoint was written; what is newer is set aside."""
         self.learner.restore(checkpoint)
-        history = History.of(state)
+        history = History.of(checkpoint.state)
         self.source.replay(history.schedule)
         self.source.mend(history.quarantined)
         self.tokens = int(checkpoint.state["tokens"])
-        self.resumed_from = self.saved = checkpoint.step
+        self.saved = checkpoint.step
         if self.world.is_first:
             restore_generators(checkpoint.state["generators"])
             set_aside_newer(self.folder, checkpoint.step)
-            if checkpoint.state["environment"] != self._environment():
-                _log.warning("%s was written in another environment: bits may differ from here on", checkpoint.path)
 
 
 def begin(
@@ -235,20 +318,24 @@ def begin(
     Raises:
         InputError: it has not.
         StoreError: there is a run already, or the folder cannot be written.
-        RecipeError: the run there is of another plan.
+        RecipeError: the run there is of another plan, or cannot start from what it names.
+        InputError: what it starts from is not there.
     """
     folder = out / "checkpoints"
     if not resume and find_checkpoints(folder):
         raise StoreError(f"{out} already holds a run: resume it, or choose another folder")
-    record = RunRecord.of(run, source)
+    start = find_start(run, known_start(run, out) if resume else None, world)
+    record = RunRecord.of(run, source, start.intent() if start is not None else None)
     if resume:
         require_same_run(record, out)
     learner = Learner.build(run, source.vocab_size, world)
-    session = Session(run, source, world, out, learner, record)
+    session = Session(run, source, world, out, learner, record, start)
     checkpoint = _agree_on_checkpoint(folder, world) if resume else None
     seed_generators(derive_seed(run.run.seed, "rank", world.rank, "step", checkpoint.step if checkpoint else 0))
     if checkpoint is not None:
         session.restore(checkpoint)
+    else:
+        session.take_up()
     source.require(session.learner.step if controlled else run.run.steps, world.size)
     world.wait()
     if world.is_first:
@@ -256,9 +343,9 @@ def begin(
     return session
 
 
-def _agree_on_checkpoint(folder: Path, world: World) -> Checkpoint | None:
-    """Return the checkpoint that the first rank chose."""
-    chosen = latest_checkpoint(folder) if world.is_first else None
+def _agree_on_checkpoint(folder: Path, world: World, until: int | None = None) -> Checkpoint | None:
+    """Return the checkpoint that the first rank chose, at most of a step."""
+    chosen = latest_checkpoint(folder, until) if world.is_first else None
     step = int(world.sum([float(chosen.step) if chosen else 0.0])[0])
     if world.is_first or step == 0:
         return chosen

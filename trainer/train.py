@@ -91,7 +91,7 @@ def train(
         StoreError: `out` already holds a run and `resume` is False.
         RecipeError: the checkpoint was made by another plan than this run's.
         IntegrityError: there are checkpoints and none is whole.
-        DivergenceError: the loss is NaN or infinite.
+        DivergenceError: the loss is NaN or infinite, or spikes that are to be left out do not end.
     """
     if run.data.packing == "document":
         raise RecipeError(
@@ -104,6 +104,10 @@ def train(
             while not session.finished and not session.agree(stop.is_set()):
                 session.require_step()
                 record = session.advance()
+                if record["step"] > session.learner.step:  # the run went back
+                    if log is not None:
+                        log.cut(session.learner.step)
+                    continue
                 if log is not None:
                     log.write(record)
                     if on_metrics is not None:

@@ -89,9 +89,10 @@ def exposure(
     given = [(what, value) for what, value in (("doc_id", doc), ("url", url), ("domain", domain)) if value is not None]
     if len(given) != 1:
         raise typer.BadParameter("give one of --doc, --url and --domain")
-    record, steps = read_run(run), trained_steps(run)
-    stream = open_recorded(record, store or (), tokens or (), read_history(run))
+    record, steps, history = read_run(run), trained_steps(run), read_history(run)
+    stream = open_recorded(record, store or (), tokens or (), history)
     found = find_exposure(stream, *given[0], steps)  # type: ignore[arg-type]  # one of the three
+    found = [one for one in found if one.step not in history.left_out]
     total = sum(one.length for one in found)
     documents, touched = (len({getattr(one, name) for one in found}) for name in ("doc_id", "step"))
     stderr().print(f"{total:,} tokens of {documents:,} documents in {touched:,} of {steps:,} steps")

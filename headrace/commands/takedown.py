@@ -142,7 +142,7 @@ def _exposed(folder: Path, doc_ids: tuple[str, ...]) -> dict[str, int]:
     from headrace.trainer.relocate import open_recorded
     from headrace.trainer.run_record import read_history, read_run
 
-    found = exposure_of(
-        open_recorded(read_run(folder), history=read_history(folder)), set(doc_ids), trained_steps(folder)
-    )
+    history = read_history(folder)
+    found = exposure_of(open_recorded(read_run(folder), history=history), set(doc_ids), trained_steps(folder))
+    found = [one for one in found if one.step not in history.left_out]
     return {"steps": len({one.step for one in found}), "tokens": sum(one.length for one in found)}

@@ -100,14 +100,17 @@ def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = Non
     config = record.run
     if not 1 <= step <= config.run.steps:
         raise InputError(f"--step {step}: run {config.run.name!r} has the steps 1 to {config.run.steps}")
-    stream = open_recorded(record, store or (), tokens or (), read_history(run))
+    history = read_history(run)
+    stream = open_recorded(record, store or (), tokens or (), history)
     pieces = trace_step(stream, step - 1)  # the log counts steps taken, the stream counts batches from 0
     standings = _look(pieces, stream)
-    trained = trained_steps(run)
+    trained, is_left_out = trained_steps(run), step - 1 in history.left_out
     if step > trained:
         stderr().print(
             f"step {step} has not been trained yet (the log ends with step {trained}); this will be its batch"
         )
+    if is_left_out:
+        stderr().print(f"step {step} was left out at a loss spike: nothing was learned of its batch")
     for note in _first_notes(standings):
         stderr().print(f"note: {note}", style="yellow")
     checkpoint, losses = _losses(run, stream, step) if loss else (None, [None] * len(pieces))
@@ -130,7 +133,12 @@ def trace(run: RunFolder, step: Step, store: Stores = None, tokens: Tokens = Non
     documents = [
         as_data(piece) | standing_data(standing) | ({"loss": value} if loss else {}) for piece, standing, value in found
     ]
-    data = {"run": config.run.name, "plan": record.plan, "step": step, "trained": step <= trained}
+    data = {
+        "run": config.run.name,
+        "plan": record.plan,
+        "step": step,
+        "trained": step <= trained and step - 1 not in history.left_out,
+    }
     return Result({**data, **({"checkpoint": checkpoint} if loss else {}), "documents": documents}, show)
 
 

@@ -5,7 +5,7 @@ Grouped-query attention (Ainslie et al. 2023), rotary positions, queries and key
 learned, a half at first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -42,6 +42,10 @@ class FullAttention(nn.Module):
         self.k_norm = RMSNorm(self.head_width, config.norm_eps) if normed else nn.Identity()
         self.value_mix = nn.Parameter(torch.empty(())) if config.value_residual and layer else None
         self.gives_values = config.value_residual and not layer
+
+    def fused_rows(self) -> Mapping[str, Sequence[int]]:
+        """Return the rows of queries, keys and values in their common matrix."""
+        return {"qkv.weight": [heads * self.head_width for heads in self.heads]}
 
     @classmethod
     def pattern_of(cls, config: "ModelConfig", layer: int) -> str:

@@ -5,7 +5,7 @@ it (Dao and Gu 2024); outputs are normed and gated. Without rotary positions and
 flash-linear-attention is installed and the device is CUDA its kernel is used; elsewhere the chunked form.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +40,10 @@ class LinearAttention(nn.Module):
         self.fade_bias = nn.Parameter(torch.empty(self.heads))
         self.norm = RMSNorm(self.head_width, config.norm_eps)
         self.out = make_linear(inner, config.width, config.standardize_weights)
+
+    def fused_rows(self) -> Mapping[str, Sequence[int]]:
+        """Return the rows of queries, keys, values and gates in their common matrix."""
+        return {"qkvg.weight": [self.heads * self.head_width] * 4}
 
     @classmethod
     def patterns(cls, config: "ModelConfig") -> Mapping[str, Pattern]:

@@ -54,9 +54,9 @@ class Question(NamedTuple):
             return self
         length = np.int32(self.documents.shape[1])
         apart = self.documents + length * np.arange(len(self.documents), dtype=np.int32)[:, None]
-        arrays = (*self[:4], apart, self.visible)
-        flat = (None if array is None else array[kept][None] for array in arrays)
-        return Question(*flat, left_out=self.left_out)  # type: ignore[arg-type]
+        flat = [array[kept][None] for array in (*self[:4], apart)]
+        visible = None if self.visible is None else self.visible[kept][None]
+        return Question(*flat, visible, self.left_out)  # type: ignore[arg-type,call-arg]
 
     def num_bytes(self, token_bytes: NDArray[np.int64]) -> float:
         """Return the UTF-8 bytes of the text that is predicted, each target's times its weight.
