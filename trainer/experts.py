@@ -11,14 +11,12 @@ ends here.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from headrace.trainer.feed_forward import Activation, FeedForward
-
-Balance = Literal["loss", "bias"]
+from headrace.trainer.feed_forward import FeedForward
+from headrace.trainer.model_config import Activation, Balance
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from headrace.trainer.linear import make_linear
-
-Activation = Literal["swiglu", "gelu", "relu2"]
+from headrace.trainer.model_config import Activation
 
 
 def _relu_squared(x: Tensor) -> Tensor:

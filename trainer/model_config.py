@@ -7,15 +7,16 @@ model's exact count is known only with it: `trainer.flops.count_parameters`.
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from headrace.pipeline.strict_toml import key_fault, one_of
-from headrace.trainer.experts import Balance
-from headrace.trainer.feed_forward import Activation
-from headrace.trainer.norms import NormKind
-from headrace.trainer.residuals import Residual
+
+NormKind = Literal["rms", "layer"]
+Activation = Literal["swiglu", "gelu", "relu2"]
+Residual = Literal["plain", "unet", "attention"]
+Balance = Literal["loss", "bias"]
 
 SIZES: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {

@@ -5,13 +5,11 @@ the mean off first. A conditional norm multiplies by 1 + scale and adds a shift,
 first (adaLN-Zero: Peebles and Xie 2023), so that a model begins as the one without condition.
 """
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-NormKind = Literal["rms", "layer"]
+from headrace.trainer.model_config import NormKind
 
 
 class RMSNorm(nn.Module):

@@ -8,13 +8,10 @@
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-Residual = Literal["plain", "unet", "attention"]
 
 
 class DepthMix(nn.Module):
