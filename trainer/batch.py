@@ -144,6 +144,13 @@ class BatchSource(Protocol):
         """Return the content ids of the tokens that rows are made of, in order; none where they have none."""
         ...
 
-    def heldout(self) -> Iterator[Batch]:
-        """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter."""
+    def names(self) -> tuple[str, ...]:
+        """Return a name for each corpus, in the order of `Batch.sources`; no two are alike."""
+        ...
+
+    def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
+        """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter.
+
+        They have at least these columns beside tokens.
+        """
         ...

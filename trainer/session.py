@@ -24,7 +24,7 @@ from headrace.trainer.checkpoint import (
     set_aside_newer,
 )
 from headrace.trainer.device import describe_environment
-from headrace.trainer.evaluate import evaluate
+from headrace.trainer.evaluation.heldout import check_domain, evaluate_source
 from headrace.trainer.flops import flops_per_token, peak_flops
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
@@ -112,8 +112,9 @@ class Session:
         every = self.run.eval.every
         if not self.finished and not (every and self.learner.step % every == 0):
             return {}
-        measured = evaluate(self.learner, self.source.heldout(), self.run.eval.max_batches)
-        return {"eval_loss": measured.loss, "bits_per_byte": measured.bits_per_byte} if measured else {}
+        section = self.run.eval
+        measured = evaluate_source(self.learner, self.source, section.max_batches, section.domain)
+        return measured.record() if measured else {}
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -201,10 +202,12 @@ def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bo
     Raises:
         StoreError: there is a run already, or the folder cannot be written.
         RecipeError: the run there is of another plan.
+        InputError: the corpora have no such column as `eval.domain` names.
     """
     folder = out / "checkpoints"
     if not resume and find_checkpoints(folder):
         raise StoreError(f"{out} already holds a run: resume it, or choose another folder")
+    check_domain(source, run.eval.domain)
     record = RunRecord.of(run, source)
     if resume:
         require_same_run(record, out)

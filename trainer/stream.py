@@ -88,8 +88,8 @@ class Stream:
         self.sources = [Source(number, table, self.plan.seed) for number, table in enumerate(self.tables)]
         self._mended = self.quarantined
 
-    def _table(self, corpus: Corpus, split: str) -> MendingTable:
-        return corpus.table(split, beside=self._columns, bare=not self._width)
+    def _table(self, corpus: Corpus, split: str, columns: Sequence[str] = ()) -> MendingTable:
+        return corpus.table(split, beside=columns or self._columns, bare=not self._width)
 
     def _arrange(self) -> Samples:
         planned = [(step, weights) for step, weights in self.plan.weights]
@@ -273,7 +273,7 @@ class Stream:
         """Write rows of a window to places."""
         if self._width:
             arrays.write(window, rows, places, self._end_of_text, apart=self._apart, bare=bare)
-        if self._columns:
+        if beside.values:
             beside.write(window, rows, places, bare=bare)
 
     @property
@@ -297,18 +297,29 @@ class Stream:
             found.append((int(source), window.pieces(int(row))))
         return found
 
-    def heldout(self) -> Iterator[Batch]:
-        """Yield the held-out rows of all corpora, each once, in order of storage."""
-        rows = self.plan.batches[0][1]
+    def names(self) -> tuple[str, ...]:
+        """Return what the tokens of each corpus are called, with their content where two are called alike."""
+        short = [corpus.tokens.name for corpus in self.corpora]
+        return tuple(
+            name if short.count(name) == 1 else corpus.name for name, corpus in zip(short, self.corpora, strict=True)
+        )
+
+    def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
+        """Yield the held-out rows of all corpora, each once, in order of storage, with more columns beside tokens.
+
+        Raises:
+            InputError: the corpora have no such column.
+        """
+        rows, columns = self.plan.batches[0][1], tuple(dict.fromkeys((*self._columns, *columns)))
         for source, corpus in enumerate(self.corpora):
-            table = self._table(corpus, "heldout")
+            table = self._table(corpus, "heldout", columns)
             for number in range(len(table)):
                 window = self._heldout_window(table, number)
                 if window is None:
                     continue
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
-                    arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(self._columns, len(mine))
+                    arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(columns, len(mine))
                     self._write(window, mine, np.arange(len(mine)), arrays, beside, bare=False)
                     sources = np.full(len(mine), source, np.int16)
                     tokens, targets, positions, documents = arrays

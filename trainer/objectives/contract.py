@@ -41,11 +41,15 @@ class Question(NamedTuple):
     documents: NDArray[np.int32]
     visible: NDArray[np.bool_] | None = None
 
-    def num_bytes(self, token_bytes: NDArray[np.int64]) -> int:
-        """Return the UTF-8 bytes of the text that is predicted; `token_bytes` are those of each token's text."""
+    def target_bytes(self, token_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the UTF-8 bytes of the text that each position predicts; `token_bytes` are those of each token's."""
         lengths = np.append(token_bytes, 0)  # signs beyond the vocabulary stand for no text
-        asked = self.targets[self.weights > 0]
-        return int(lengths[np.minimum(asked, len(token_bytes))].sum())
+        found: NDArray[np.int64] = np.where(self.weights > 0, lengths[np.minimum(self.targets, len(token_bytes))], 0)
+        return found
+
+    def num_bytes(self, token_bytes: NDArray[np.int64]) -> int:
+        """Return the UTF-8 bytes of all the text that is predicted."""
+        return int(self.target_bytes(token_bytes).sum())
 
 
 class Objective(Protocol):
