@@ -222,9 +222,18 @@ class Masked:
         return Question(inputs, targets, hidden.astype(np.float32), batch.positions, batch.documents)
 
 
+def some_batch() -> Batch:
+    """Return rows of one document each."""
+    size = vocabulary().size
+    line = np.random.default_rng(0).integers(size, size=(4, LENGTH + 1)).astype(np.int32)
+    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (4, 1))
+    token_bytes, sources = np.ones(size, np.int64), np.zeros(4, np.int16)
+    return Batch(0, line[:, :-1].copy(), line[:, 1:].copy(), positions, np.zeros_like(positions), token_bytes, sources)
+
+
 def test_a_pseudo_likelihood_hides_one_token_after_the_other() -> None:
     made = model(num_signs=1)
-    asked = make_scorer(made, vocabulary(), LENGTH, Masked(), pseudo=True)
+    asked = make_scorer(made, vocabulary(), LENGTH, Masked(), example=some_batch())
     assert asked.mask == vocabulary().size
     pairs = PAIRS[:4]
     for (context, continuation), found in zip(asked.encoder.pairs(pairs), asked.likelihoods(pairs), strict=True):
@@ -255,11 +264,11 @@ def test_models_without_likelihoods_are_refused_by_name() -> None:
     with pytest.raises(InputError, match=r"trained by 'masked' looks ahead.*train a causal one"):
         make_scorer(*given, Masked("prefix"))
     with pytest.raises(InputError, match="'causal' gives likelihoods"):
-        make_scorer(*given, Causal(), pseudo=True)
+        make_scorer(*given, Causal(), example=some_batch())
     for objective in (Masked(second_sign=True), Masked(shift=1), Masked("prefix")):
         with pytest.raises(InputError, match="'masked' does not hide tokens in their places by one sign"):
-            find_mask(objective, vocabulary().size, vocabulary().end_of_text)
-    asked = make_scorer(*given, Masked(), pseudo=True)
+            find_mask(objective, some_batch())
+    asked = make_scorer(*given, Masked(), example=some_batch())
     with pytest.raises(InputError, match="generation needs a causal model"):
         asked.generate(["It"], [], 4)
     with pytest.raises(InputError, match="whole texts needs a causal model"):

@@ -8,6 +8,7 @@ controller changes the mixture. `docs/stream.md` has the arithmetic on a page.
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -298,11 +299,9 @@ class Stream:
         return found
 
     def names(self) -> tuple[str, ...]:
-        """Return what the tokens of each corpus are called, with their content where two are called alike."""
-        short = [corpus.tokens.name for corpus in self.corpora]
-        return tuple(
-            name if short.count(name) == 1 else corpus.name for name, corpus in zip(short, self.corpora, strict=True)
-        )
+        """Return what each corpus is called; one that is served twice has its number, too."""
+        names = [corpus.name for corpus in self.corpora]
+        return tuple(name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1))
 
     def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
         """Yield the held-out rows of all corpora, each once, in order of storage, with more columns beside tokens.
@@ -369,7 +368,10 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
     plain = None if prefix is None else Prefix(**prefix.model_dump(exclude={"until_step"}))
     serving = Serving(config.sequence_length, config.packing, heldout, config.repetition, plain)
     opener = Opener(serving, config.remote)
-    corpora = [opener.open(item.tokens) for item in config.corpora]
+    opened = [opener.open(item.tokens) for item in config.corpora]
+    corpora = [
+        replace(corpus, name=item.name or corpus.name) for item, corpus in zip(config.corpora, opened, strict=True)
+    ]
     planned = tuple(
         PlannedCorpus(
             name=corpus.name,

@@ -22,6 +22,7 @@ from headrace.pipeline.errors import InputError
 from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.attention.layouts import LAYOUTS, PieceLayout, choose_layout
 from headrace.trainer.attention.seen import Seen
+from headrace.trainer.batch import Batch
 from headrace.trainer.device import autocast
 from headrace.trainer.evaluation.masks import find_mask
 from headrace.trainer.evaluation.requests import Asked, Encoder, Pair
@@ -226,7 +227,7 @@ def make_scorer(
     objective: Objective,
     *,
     bf16: bool = False,
-    pseudo: bool = False,
+    example: Batch | None = None,
 ) -> Scorer:
     """Return what scores with a model.
 
@@ -236,18 +237,19 @@ def make_scorer(
         sequence_length: What it was trained with.
         objective: What it was trained by.
         bf16: Compute products in bfloat16.
-        pseudo: Score a model that fills in masks by pseudo-log-likelihood.
+        example: A batch of what it was trained on; where one is given, a model that fills in masks is scored by
+            pseudo-log-likelihood.
 
     Raises:
         InputError: the objective gives no likelihoods; the message names it.
     """
     encoder = Encoder(vocabulary, sequence_length)
     if objective.sight == "causal":
-        if pseudo:
+        if example is not None:
             raise InputError(f"the objective {objective.name!r} gives likelihoods; leave out the pseudo-log-likelihood")
         return Scorer(model, encoder, bf16)
-    if not pseudo:
+    if example is None:
         bidirectional = objective.sight == "bidirectional"
         how = "ask for the pseudo-log-likelihood (--pseudo)" if bidirectional else "train a causal one"
         raise InputError(f"a model trained by {objective.name!r} looks ahead, so texts have no likelihood; {how}")
-    return Scorer(model, encoder, bf16, find_mask(objective, vocabulary.size, vocabulary.end_of_text))
+    return Scorer(model, encoder, bf16, find_mask(objective, example))
