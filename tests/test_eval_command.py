@@ -2,16 +2,22 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from headrace.trainer.metrics import read_metrics
 from tests.commands import Ran, build_words, headrace, small_crawl
 from tests.making import RECIPE, RUN_FILE
 
-RUN = RUN_FILE.replace("steps = 2", "steps = 4").replace("sequence_length = 32", "sequence_length = 64\nheldout = 0.2")
+RUN = (
+    RUN_FILE.replace("steps = 2", "steps = 4")
+    .replace("sequence_length = 32", "sequence_length = 64\nheldout = 0.1")
+    .replace("global_batch = 2", "global_batch = 16")
+)
 TASKS = {
     "choice": """
 name = "choice"
@@ -37,11 +43,19 @@ max_tokens = 8
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store, a run of four steps with checkpoints after two and four, and task files."""
     folder = small_crawl(tmp_path_factory.mktemp("eval"))
-    (folder / "small.toml").write_text(RECIPE + "\n[split]\nheldout = 2000\n", encoding="utf-8")
+    (folder / "small.toml").write_text(RECIPE + "\n[split]\nheldout = 1000\n", encoding="utf-8")
     built = headrace(*build_words(folder), "--json")
     assert built.status == 0, built.err
     text = RUN.format(tokens=Path(built.json["tokens_manifest"]).relative_to(folder))

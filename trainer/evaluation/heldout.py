@@ -21,10 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from headrace.pipeline.errors import InputError
 from headrace.trainer.batch import Batch, BatchSource
 from headrace.trainer.evaluation.estimates import Estimate, as_record, perplexity_of, ratio_of
 from headrace.trainer.learner import Learner
 from headrace.trainer.objectives.contract import Question
+from headrace.trainer.streaming.beside import check_names
 
 CORPUS = "corpus"
 """The domain that is no column: the corpus that a row is from."""
@@ -124,6 +126,10 @@ def columns_for(domain: str) -> tuple[str, ...]:
 def check_domain(source: BatchSource, domain: str) -> None:
     """Raise `InputError` if a source has no such column beside its tokens, before anything is trained."""
     if domain != CORPUS:
+        try:
+            check_names([domain])
+        except ValueError as error:
+            raise InputError(f"domain {domain!r}: {error}, and {CORPUS!r}") from None
         next(source.heldout(columns_for(domain)), None)
 
 
