@@ -14,7 +14,7 @@ import torch
 
 from headrace.pipeline.errors import InputError, RecipeError
 from headrace.trainer.batch import IGNORE, Batch
-from headrace.trainer.evaluation.estimates import bootstrapped, mean_of, perplexity_of, ratio_of
+from headrace.trainer.evaluation.estimates import bootstrapped, mean_of, perplexity_of, ratio_of, share_of
 from headrace.trainer.evaluation.heldout import Evaluation, columns_for, evaluate, evaluate_source
 from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics
@@ -69,6 +69,15 @@ def test_a_mean_has_the_sample_s_standard_error() -> None:
     found = mean_of(values)
     assert (found.value, found.n) == (0.6, 5)
     assert found.stderr == pytest.approx(np.std(values, ddof=1) / math.sqrt(5))
+
+
+def test_a_share_has_wilson_s_interval() -> None:
+    """Values of R's `prop.test(..., correct = FALSE)`."""
+    found = share_of([1.0] * 6 + [0.0] * 4)
+    assert (found.low, found.high) == (pytest.approx(0.3126738, abs=1e-6), pytest.approx(0.8318197, abs=1e-6))
+    assert found.stderr == mean_of([1.0] * 6 + [0.0] * 4).stderr
+    none = share_of([0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert (none.value, none.low, none.high) == (0, 0, pytest.approx(0.2775328, abs=1e-6))
 
 
 def test_one_unit_has_no_interval_and_nothing_no_ratio() -> None:

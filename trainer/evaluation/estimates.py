@@ -6,12 +6,13 @@ A ratio R = sum(y) / sum(x) over n independent units (documents) has, by the del
 
 and an interval of 1.96 standard errors on both sides. It is taken rather than a bootstrap for means and ratios, because
 it is exact arithmetic: no seed, one pass, the same on any number of ranks; tests hold it against the bootstrap.
+A share of items has Wilson's interval instead, which keeps within 0 and 1 where items are few.
 What is no mean and no ratio (macro F1, BLEU) has the bootstrap's interval, over items, by a fixed seed.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,21 @@ def mean_of(values: ArrayLike) -> Estimate:
     """
     items = np.asarray(values, np.float64)
     return ratio_of(items, np.ones(len(items)))
+
+
+def share_of(hits: ArrayLike) -> Estimate:
+    """Return the share of items that are a hit: a mean, with the interval of Wilson (1927).
+
+    That one stays within 0 and 1, and is no point where all or no items are hits.
+
+    Raises:
+        ValueError: there are no items.
+    """
+    mean = mean_of(hits)
+    share, n, square = mean.value, mean.n, NORMAL_95**2
+    middle = (share + square / (2 * n)) / (1 + square / n)
+    half = NORMAL_95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    return replace(mean, low=max(0.0, middle - half), high=min(1.0, middle + half))
 
 
 def perplexity_of(loss: Estimate) -> Estimate:

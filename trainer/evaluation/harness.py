@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import torch
+
 from headrace.filters.libraries import library_version
 from headrace.pipeline.errors import InputError
 from headrace.trainer.evaluation.scorer import Scorer
@@ -24,10 +26,10 @@ VERSION = library_version("lm_eval", extra="harness", purpose="lm-evaluation-har
 from lm_eval.api.model import LM  # noqa: E402  # only where it is known to be there
 from lm_eval.api.registry import register_model  # noqa: E402
 
-MAX_TOKENS = "max_gen_toks"
-_ALIASES = (MAX_TOKENS, "max_new_tokens", "max_tokens", "max_completion_tokens")
+_ALIASES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 _MAX_TOKENS = 256
-"""The harness's own default."""
+HARNESS_DEVICE = "cuda:0"
+"""The harness's own defaults."""
 
 
 @register_model("headrace")
@@ -36,7 +38,8 @@ class HeadraceLM(LM):  # type: ignore[misc]  # the harness has no types
 
     Args:
         run: A run's folder or a checkpoint's.
-        device: To compute on, by default the run's.
+        device: To compute on, by default the run's. The harness says `cuda:0` of itself, which is not taken where there
+            is no such device.
         pseudo: Score a model that fills in masks by pseudo-log-likelihood.
         store: Where the run's corpora lie, if they were moved.
         batch_size: Nothing; the harness gives one to every model, and so `max_batch_size`.
@@ -52,6 +55,8 @@ class HeadraceLM(LM):  # type: ignore[misc]  # the harness has no types
         max_batch_size: Any = None,
     ) -> None:
         super().__init__()
+        if device == HARNESS_DEVICE and not torch.cuda.is_available():
+            device = None
         subject = open_subject(Path(run), [Path(store)] if store else (), device=device)
         self._answer_with(subject.scorer(pseudo))
 

@@ -161,17 +161,17 @@ def evaluate(
         corpora: Names of the corpora, in order.
     """
     world, units = learner.world, _Units(domain, tuple(corpora))
-    sums: list[NDArray[np.float64]] = []
+    parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     learner.forward.eval()
     for batch in islice(batches, max_batches):
         mine = slice(world.rank, None, world.size)
         question = learner.objective.ask(batch, learner.run.run.seed)
         numbers = units.number(batch, apart=np.array_equal(question.documents, batch.documents))
-        sums.append(_sums(learner, batch.rows(mine), _rows(question, mine), numbers[mine], len(units)))
+        parts.append(_sums(learner, batch.rows(mine), _rows(question, mine), numbers[mine]))
     learner.forward.train()
     total = np.zeros((len(units), 3))
-    for part in sums:
-        total[: len(part)] += part
+    for documents, sums in parts:
+        total[documents] += sums
     total = np.array(world.sum(total.ravel().tolist())).reshape(total.shape)
     asked = total[:, 1] > 0
     found = Evaluation(total[asked], np.array(units.domains, np.int64)[asked], tuple(units.names))
@@ -233,14 +233,15 @@ def _rows(question: Question, rows: slice) -> Question:
 
 @torch.no_grad()
 def _sums(
-    learner: Learner, batch: Batch, question: Question, numbers: NDArray[np.int64], size: int
-) -> NDArray[np.float64]:
-    """Return nats, targets and bytes of each of `size` documents, (size, 3)."""
+    learner: Learner, batch: Batch, question: Question, numbers: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the documents of some rows, each once, and of each nats, targets and bytes, (documents, 3)."""
     losses: Iterator[torch.Tensor] = (
         learner.negative_log_likelihood(batch, question, rows) for rows in learner.microbatches(batch)
     )
     parts = [part.double().cpu().numpy() for part in losses]
     nll = np.concatenate(parts) if parts else np.zeros(question.weights.shape)
     kept = (numbers >= 0) & (question.weights > 0)
+    documents, places = np.unique(numbers[kept], return_inverse=True)
     values = nll, question.weights, question.target_bytes(batch.token_bytes)
-    return np.stack([np.bincount(numbers[kept], value[kept], size) for value in values], axis=1)
+    return documents, np.stack([np.bincount(places, value[kept], len(documents)) for value in values], axis=1)

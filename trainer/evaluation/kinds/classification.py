@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.trainer.evaluation.estimates import Estimate, bootstrapped, mean_of
+from headrace.trainer.evaluation.estimates import Estimate, bootstrapped, share_of
 from headrace.trainer.evaluation.items import Item, Template
 from headrace.trainer.evaluation.kinds.contract import Model, register
 
@@ -76,7 +76,7 @@ class Classification:
         }[self.normalize]
         chosen = np.argmax(totals / np.array(sizes).reshape(totals.shape), axis=1)
         f1 = bootstrapped(lambda rows: macro_f1(right[rows], chosen[rows], len(words)), len(items))
-        return {"acc": mean_of(chosen == right), "f1_macro": f1}
+        return {"acc": share_of(chosen == right), "f1_macro": f1}
 
 
 def macro_f1(right: NDArray[np.int64], chosen: NDArray[np.int64], num_labels: int) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headrace.trainer.evaluation.estimates import Estimate, mean_of, perplexity_of, ratio_of
+from headrace.trainer.evaluation.estimates import Estimate, mean_of, perplexity_of, ratio_of, share_of
 from headrace.trainer.evaluation.items import Item, Template
 from headrace.trainer.evaluation.kinds.contract import Model, register
 
@@ -66,7 +66,7 @@ class Cloze:
         answers = model.likelihoods(list(zip(prompts, targets, strict=True)))
         bits = [-one.total / math.log(2) for one in answers]
         return {
-            "acc": mean_of([one.is_greedy for one in answers]),
+            "acc": share_of([one.is_greedy for one in answers]),
             "perplexity": perplexity_of(mean_of([-one.total for one in answers])),
             "bits_per_byte": ratio_of(bits, [len(target.encode()) for target in targets]),
         }

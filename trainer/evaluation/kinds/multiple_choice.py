@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from headrace.trainer.evaluation.estimates import Estimate, mean_of
+from headrace.trainer.evaluation.estimates import Estimate, share_of
 from headrace.trainer.evaluation.items import Item, Template
 from headrace.trainer.evaluation.kinds.contract import Model, register
 
@@ -98,4 +98,4 @@ class MultipleChoice:
             }
             for name, hit in hits.items():
                 hit.append(int(np.argmax(totals / np.array(sizes[name]))) == number)
-        return {name: mean_of(hit) for name, hit in hits.items()}
+        return {name: share_of(hit) for name, hit in hits.items()}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headrace.trainer.evaluation.estimates import Estimate, mean_of
+from headrace.trainer.evaluation.estimates import Estimate, share_of
 from headrace.trainer.evaluation.metrics.contract import register
 
 
@@ -18,4 +18,4 @@ class ExactMatch:
 
     def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
         """Return the share, from 0 to 1."""
-        return mean_of([text in known for text, known in zip(written, references, strict=True)])
+        return share_of([text in known for text, known in zip(written, references, strict=True)])

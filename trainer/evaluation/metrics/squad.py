@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headrace.trainer.evaluation.estimates import Estimate, mean_of
+from headrace.trainer.evaluation.estimates import Estimate, mean_of, share_of
 from headrace.trainer.evaluation.metrics.contract import register
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -41,10 +41,14 @@ def f1(text: str, reference: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _best(score: Callable[[str, str], float], written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
-    return mean_of(
-        [100 * max(score(text, one) for one in known) for text, known in zip(written, references, strict=True)]
-    )
+def _best(
+    score: Callable[[str, str], float], written: Sequence[str], references: Sequence[Sequence[str]]
+) -> list[float]:
+    return [max(score(text, one) for one in known) for text, known in zip(written, references, strict=True)]
+
+
+def _per_cent(estimate: Estimate) -> Estimate:
+    return estimate.mapped(lambda share: 100 * share, slope=100)
 
 
 @register
@@ -57,7 +61,7 @@ class SquadExact:
 
     def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
         """Return the percentage."""
-        return _best(exact, written, references)
+        return _per_cent(share_of(_best(exact, written, references)))
 
 
 @register
@@ -70,4 +74,4 @@ class SquadF1:
 
     def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
         """Return the mean percentage."""
-        return _best(f1, written, references)
+        return _per_cent(mean_of(_best(f1, written, references)))
