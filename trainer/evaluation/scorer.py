@@ -1,8 +1,8 @@
 """A model that answers requests: log-likelihoods of continuations and texts, and greedy continuations.
 
-Rows are sorted by length and computed together, equal ones once; padding behind a row is a piece of its own, which no
-position of the row sees, so a row has the value that it has alone, up to the rounding of sums. The last product, with
-the head, is in float32 whatever the rest is in.
+Rows are sorted by length and computed together, equal ones once; padding behind a row is seen by no position of it
+(it comes later, or is a piece of its own), so a row has the value that it has alone, up to the rounding of sums. The
+last product, with the head, is in float32 whatever the rest is in.
 
 A model that was trained to fill in masks has no likelihood of a text. Where it is asked for, it has the
 pseudo-log-likelihood instead (Salazar et al. 2020): the sum over tokens of the log-probability of each, itself masked,
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from headrace.pipeline.errors import InputError
 from headrace.pipeline.vocabulary import Vocabulary
-from headrace.trainer.attention.layouts import LAYOUTS, PieceLayout, choose_layout
+from headrace.trainer.attention.layouts import LAYOUTS, Layout, PieceLayout, choose_layout
 from headrace.trainer.attention.seen import Seen
 from headrace.trainer.batch import Batch
 from headrace.trainer.device import autocast
@@ -133,14 +133,21 @@ class Scorer:
         """Return the features of lines of tokens, padded to the longest, (lines, T, C)."""
         length = max(map(len, batch))
         tokens = torch.tensor([[*line, *[0] * (length - len(line))] for line in batch], device=self.device)
-        places = torch.arange(length, device=self.device)
-        ends = torch.tensor([len(line) for line in batch], device=self.device)
-        documents = torch.where(places < ends[:, None], 0, -1)
-        seen = Seen.of(documents, "causal" if self.mask is None else "bidirectional")
-        layout = LAYOUTS[choose_layout(self.device, compiled=False)](seen, self.model.patterns)
+        layout = self._causal_layout(tokens) if self.mask is None else self._open_layout(tokens, batch)
         with autocast(self.device, self.bf16):
-            features: Tensor = self.model(tokens, seen.positions, layout)
+            features: Tensor = self.model(tokens, layout.seen.positions, layout)
         return features.float()
+
+    def _causal_layout(self, tokens: Tensor) -> Layout:
+        """Return rows of one piece each, which need no mask."""
+        return PieceLayout.of(Seen.of(torch.zeros_like(tokens)), self.model.patterns)
+
+    def _open_layout(self, tokens: Tensor, batch: Sequence[tuple[int, ...]]) -> Layout:
+        """Return rows whose padding is told apart, as every position sees all of its piece."""
+        ends = torch.tensor([len(line) for line in batch], device=self.device)
+        places = torch.arange(tokens.shape[1], device=self.device)
+        seen = Seen.of(torch.where(places < ends[:, None], 0, -1), "bidirectional")
+        return LAYOUTS[choose_layout(self.device, compiled=False)](seen, self.model.patterns)
 
     def _log_probabilities(self, features: Tensor, targets: Tensor) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return of each target its log-probability, and whether none has a higher one."""
@@ -190,9 +197,8 @@ class Scorer:
         texts: list[str | None] = [None] * len(lines)
         for _ in range(max_tokens):
             positions = torch.arange(begin, begin + new.shape[1], device=self.device).expand(new.shape)
-            layout = PieceLayout.of(Seen.of(torch.zeros_like(new)), self.model.patterns)
             with autocast(self.device, self.bf16):
-                features = self.model(new, positions, layout, memories=memories)
+                features = self.model(new, positions, self._causal_layout(new), memories=memories)
             begin += new.shape[1]
             new = self.model.logits(features[:, -1].float()).argmax(dim=-1, keepdim=True)
             for row, token in enumerate(new[:, 0].tolist()):
