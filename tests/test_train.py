@@ -21,7 +21,7 @@ from headrace.pipeline.errors import RecipeError, StoreError
 from headrace.trainer.batch import IGNORE
 from headrace.trainer.checkpoint import find_checkpoints, open_checkpoint, restore_model
 from headrace.trainer.device import choose_bf16, choose_device
-from headrace.trainer.evaluate import evaluate
+from headrace.trainer.evaluation.heldout import evaluate
 from headrace.trainer.learner import DivergenceError, Learner
 from headrace.trainer.metrics import TIMINGS, MetricsLog, read_metrics
 from headrace.trainer.model import logits_of

@@ -1,7 +1,7 @@
 """A stream of batches made in memory: a small language that a small model can learn, any step asked in any order."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,9 +54,16 @@ class TinyStream:
     def contents(self) -> tuple[str, ...]:
         return ()
 
-    def heldout(self) -> Iterator[Batch]:
-        yield self._make(0, "heldout")
-        yield self._make(1, "heldout").rows(slice(0, 3))
+    def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
+        yield self._beside(self._make(0, "heldout"), columns)
+        yield self._beside(self._make(1, "heldout"), columns).rows(slice(0, 3))
+
+    def _beside(self, batch: Batch, columns: Sequence[str]) -> Batch:
+        """Give each piece an id of its own, and every other column its number in the row."""
+        pieces = [range(last + 1) for last in batch.documents.max(axis=1).tolist()]
+        named = [[f"{batch.step}.{row}.{piece}" for piece in numbers] for row, numbers in enumerate(pieces)]
+        values = {name: named if name == "doc_id" else [list(numbers) for numbers in pieces] for name in columns}
+        return replace(batch, columns=values)
 
     def _make(self, step: int, split: str) -> Batch:
         random = np.random.default_rng([self.seed, step, len(split)])

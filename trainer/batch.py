@@ -157,6 +157,9 @@ class BatchSource(Protocol):
         """Return the content ids of the tokens that rows are made of, in order; none where they have none."""
         ...
 
-    def heldout(self) -> Iterator[Batch]:
-        """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter."""
+    def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
+        """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter.
+
+        They have at least these columns beside tokens.
+        """
         ...

@@ -17,6 +17,7 @@ from headrace.trainer.model_config import ModelSection
 from headrace.trainer.objectives.contract import Objective, make_objective, objectives
 from headrace.trainer.schedule import SCHEDULES, SHAPES, Span
 from headrace.trainer.stream_config import DataConfig
+from headrace.trainer.streaming.beside import check_names
 
 
 class Section(BaseModel):
@@ -160,6 +161,15 @@ class EvalSection(Section):
 
     every: int | None = Field(default=None, ge=1)
     max_batches: int | None = Field(default=None, ge=1)
+    domain: str = "corpus"
+    """What the split is told apart by: `corpus`, or a column beside tokens (`source`, `metadata.NAME`)."""
+
+    @field_validator("domain")
+    @classmethod
+    def _is_there(cls, domain: str) -> str:
+        if domain != "corpus":
+            check_names([domain])
+        return domain
 
 
 class CheckpointSection(Section):

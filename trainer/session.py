@@ -25,7 +25,7 @@ from headrace.trainer.checkpoint import (
     set_aside_newer,
 )
 from headrace.trainer.device import describe_environment
-from headrace.trainer.evaluate import evaluate
+from headrace.trainer.evaluation.heldout import check_domain, evaluate_source
 from headrace.trainer.flops import flops_per_token, peak_flops
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
@@ -186,10 +186,9 @@ class Session:
         return found
 
     def _measure(self, prefix: str) -> dict[str, float]:
-        measured = evaluate(self.learner, self.source.heldout(), self.run.eval.max_batches)
-        if measured is None:
-            return {}
-        return {f"{prefix}eval_loss": measured.loss, f"{prefix}bits_per_byte": measured.bits_per_byte}
+        section = self.run.eval
+        measured = evaluate_source(self.learner, self.source, section.max_batches, section.domain)
+        return {f"{prefix}{name}": value for name, value in measured.record().items()} if measured else {}
 
     @property
     def checkpoint_is_due(self) -> bool:
@@ -319,11 +318,12 @@ def begin(
         InputError: it has not.
         StoreError: there is a run already, or the folder cannot be written.
         RecipeError: the run there is of another plan, or cannot start from what it names.
-        InputError: what it starts from is not there.
+        InputError: what it starts from is not there, or the corpora have no such column as `eval.domain` names.
     """
     folder = out / "checkpoints"
     if not resume and find_checkpoints(folder):
         raise StoreError(f"{out} already holds a run: resume it, or choose another folder")
+    check_domain(source, run.eval.domain)
     start = find_start(run, known_start(run, out) if resume else None, world)
     record = RunRecord.of(run, source, start.intent() if start is not None else None)
     if resume:

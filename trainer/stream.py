@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -98,8 +99,8 @@ class Stream:
         self.replay(log)
         self._era(self._gone())
 
-    def _table(self, corpus: Corpus, split: str) -> MendingTable:
-        return corpus.table(split, beside=self._columns, bare=not self._width)
+    def _table(self, corpus: Corpus, split: str, columns: Sequence[str] = ()) -> MendingTable:
+        return corpus.table(split, beside=columns or self._columns, bare=not self._width)
 
     def _era(self, gone: frozenset[Place]) -> Era:
         """Return what batches are made from where these windows are replaced."""
@@ -161,10 +162,9 @@ class Stream:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What each corpus is called, no two alike."""
-        given = [corpus.name for corpus in self.corpora]
-        seen = [given[:number].count(name) for number, name in enumerate(given)]
-        return tuple(f"{name} ({times + 1})" if times else name for name, times in zip(given, seen, strict=True))
+        """What each corpus is called; one that is served twice has its number, too."""
+        names = [corpus.name for corpus in self.corpora]
+        return tuple(name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names, 1))
 
     @property
     def num_steps(self) -> int | None:
@@ -352,7 +352,7 @@ class Stream:
         """Write rows of a window to places."""
         if self._width:
             arrays.write(window, rows, places, self._end_of_text, apart=self._apart, bare=bare)
-        if self._columns:
+        if beside.values:
             beside.write(window, rows, places, bare=bare)
 
     @property
@@ -371,18 +371,22 @@ class Stream:
             found.append((int(source), window.pieces(int(row))))
         return found
 
-    def heldout(self) -> Iterator[Batch]:
-        """Yield the held-out rows of all corpora, each once, in order of storage."""
-        rows = self.plan.batches[0][1]
+    def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
+        """Yield the held-out rows of all corpora, each once, in order of storage, with more columns beside tokens.
+
+        Raises:
+            InputError: the corpora have no such column.
+        """
+        rows, columns = self.plan.batches[0][1], tuple(dict.fromkeys((*self._columns, *columns)))
         for source, corpus in enumerate(self.corpora):
-            table = self._table(corpus, "heldout")
+            table = self._table(corpus, "heldout", columns)
             for number in range(len(table)):
                 window = self._heldout_window(table, number)
                 if window is None:
                     continue
                 for first in range(0, int(table.num_rows[number]), rows):
                     mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
-                    arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(self._columns, len(mine))
+                    arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(columns, len(mine))
                     self._write(window, mine, np.arange(len(mine)), arrays, beside, bare=False)
                     sources = np.full(len(mine), source, np.int16)
                     yield self._made(0, arrays, sources, beside)
@@ -491,7 +495,10 @@ def open_stream(config: DataConfig, seed: int, log: Sequence[Reweighted] = ()) -
     plain = None if prefix is None else Prefix(**prefix.model_dump(exclude={"until_step"}))
     serving = Serving(config.sequence_length, config.packing, heldout, config.repetition, plain)
     opener = Opener(serving, config.remote)
-    corpora = [opener.open(item.tokens) for item in config.corpora]
+    opened = [opener.open(item.tokens) for item in config.corpora]
+    corpora = [
+        replace(corpus, name=item.name or corpus.name) for item, corpus in zip(config.corpora, opened, strict=True)
+    ]
     planned = tuple(
         PlannedCorpus(
             name=corpus.name,

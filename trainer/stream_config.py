@@ -31,6 +31,8 @@ class CorpusWeight(DataSection):
 
     tokens: str
     """Path or URL of the manifest of the token artifact."""
+    name: str | None = Field(default=None, min_length=1)
+    """What it is called where it is told apart; by default by its stage and the beginning of its content id."""
     weight: float | None = Field(default=None, ge=0)
     epochs: float | None = Field(default=None, gt=0)
     """Instead of a weight: how often the corpus is seen, relative to the `epochs` of the others."""
@@ -166,6 +168,14 @@ class DataConfig(DataSection):
             if self.masks == "none":
                 raise ValueError("masks: with packing = 'document' rows have no positions that attention could mix")
         return self
+
+    @field_validator("corpora")
+    @classmethod
+    def _named_apart(cls, corpora: list[CorpusWeight]) -> list[CorpusWeight]:
+        names = [corpus.name for corpus in corpora if corpus.name is not None]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two corpora have one name: {', '.join(names)}")
+        return corpora
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

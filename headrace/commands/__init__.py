@@ -10,6 +10,7 @@ from headrace.commands.contamination import contamination
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
+from headrace.commands.eval import evaluate
 from headrace.commands.index import index
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
@@ -38,6 +39,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "index": index,
         "diff": diff,
         "train": train,
+        "eval": evaluate,
         "trace": trace,
         "exposure": exposure,
         "stream check": stream_check,

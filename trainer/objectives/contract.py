@@ -58,15 +58,15 @@ class Question(NamedTuple):
         visible = None if self.visible is None else self.visible[kept][None]
         return Question(*flat, visible, self.left_out)  # type: ignore[arg-type,call-arg]
 
-    def num_bytes(self, token_bytes: NDArray[np.int64]) -> float:
-        """Return the UTF-8 bytes of the text that is predicted, each target's times its weight.
-
-        `token_bytes` are those of each token's text.
-        """
+    def target_bytes(self, token_bytes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the UTF-8 bytes of the text that each position predicts; `token_bytes` are those of each token's."""
         lengths = np.append(token_bytes, 0)  # signs beyond the vocabulary stand for no text
-        asked = self.weights > 0
-        bytes_of = lengths[np.minimum(self.targets[asked], len(token_bytes))]
-        return float(np.dot(self.weights[asked].astype(np.float64), bytes_of))
+        found: NDArray[np.int64] = np.where(self.weights > 0, lengths[np.minimum(self.targets, len(token_bytes))], 0)
+        return found
+
+    def num_bytes(self, token_bytes: NDArray[np.int64]) -> float:
+        """Return the UTF-8 bytes of all the text that is predicted, each target's times its weight."""
+        return float((self.weights.astype(np.float64) * self.target_bytes(token_bytes)).sum())
 
 
 class Objective(Protocol):

@@ -1,0 +1,1 @@
+"""Metrics of generated text, most of them kept libraries' own."""
