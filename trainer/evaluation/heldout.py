@@ -167,7 +167,7 @@ def evaluate(
         mine = slice(world.rank, None, world.size)
         question = learner.objective.ask(batch, learner.run.run.seed)
         numbers = units.number(batch, apart=np.array_equal(question.documents, batch.documents))
-        parts.append(_sums(learner, batch.rows(mine), _rows(question, mine), numbers[mine]))
+        parts.append(_sums(learner, batch.rows(mine), question.rows(mine), numbers[mine]))
     learner.forward.train()
     total = np.zeros((len(units), 3))
     for documents, sums in parts:
@@ -227,10 +227,6 @@ class _Units:
         return self.known[key]
 
 
-def _rows(question: Question, rows: slice) -> Question:
-    return Question(*(None if array is None else array[rows] for array in question))  # type: ignore[arg-type]
-
-
 @torch.no_grad()
 def _sums(
     learner: Learner, batch: Batch, question: Question, numbers: NDArray[np.int64]
@@ -243,5 +239,5 @@ def _sums(
     nll = np.concatenate(parts) if parts else np.zeros(question.weights.shape)
     kept = (numbers >= 0) & (question.weights > 0)
     documents, places = np.unique(numbers[kept], return_inverse=True)
-    values = nll, question.weights, question.target_bytes(batch.token_bytes)
+    values = nll, question.weights, question.weights * question.target_bytes(batch.token_bytes)
     return documents, np.stack([np.bincount(places, value[kept], len(documents)) for value in values], axis=1)
