@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.trainer.checkpoint import latest_checkpoint, restore_model
-from headrace.trainer.evaluate import evaluate
+from headrace.trainer.evaluation.heldout import evaluate
 from headrace.trainer.fp8 import Fp8Linear
 from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics

@@ -23,6 +23,7 @@ from headrace.trainer.linear import StandardizedLinear
 from headrace.trainer.loss import weighted_nll
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.model_config import ModelConfig
+from headrace.trainer.norms import ConditionalNorm, make_norm
 from headrace.trainer.objectives.contract import Sight
 from headrace.trainer.parallel import World
 from tests.tiny_stream import TinyStream, tiny_run
@@ -391,3 +392,24 @@ def test_leaving_padding_out_changes_neither_loss_nor_gradients(name: str) -> No
     torch.testing.assert_close(found[0][:2], found[1][:2], rtol=1e-4, atol=1e-4)
     for key, grad in found[0][2].items():
         torch.testing.assert_close(grad, found[1][2][key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_small_scale_of_a_condition_counts_in_bfloat16() -> None:
+    norm = ConditionalNorm(make_norm("rms", 8, 1e-5), 8)
+    for parameter in norm.parameters():
+        torch.nn.init.constant_(parameter, 0.0)
+    torch.nn.init.ones_(norm.norm.weight)  # type: ignore[arg-type]
+    torch.nn.init.constant_(norm.modulate.bias, 0.003)
+    with torch.autocast("cpu", torch.bfloat16):
+        normed = norm(torch.ones(1, 1, 8), torch.zeros(1, 1, 8))
+    torch.testing.assert_close(normed, torch.full((1, 1, 8), 1.006), rtol=1e-4, atol=0)
+
+
+def test_the_gradient_of_features_is_scaled_exactly() -> None:
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    head, targets = torch.randn(17, 8, generator=torch.Generator().manual_seed(1)), torch.arange(4)
+    whole, _ = weighted_nll(x, head, targets, torch.ones(4))
+    (once,) = torch.autograd.grad(whole, x)
+    again, _ = weighted_nll(x, head, targets, torch.ones(4))
+    (part,) = torch.autograd.grad(again / 300, x)
+    torch.testing.assert_close(part, (once.float() / 300).bfloat16(), rtol=0, atol=0)

@@ -48,7 +48,8 @@ class ConditionalNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Normalise (B, T, C)."""
-        scale, shift = self.modulate(condition).chunk(2, dim=-1)
+        with torch.autocast(x.device.type, enabled=False):  # 1 + scale would have steps of 2^-8 in bfloat16
+            scale, shift = self.modulate(condition.float()).chunk(2, dim=-1)
         normed: Tensor = self.norm(x) * (1 + scale) + shift
         return normed
 
