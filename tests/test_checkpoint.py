@@ -17,21 +17,21 @@ from torch import Tensor, nn
 
 from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_json
-from headrace.trainer import checkpoint as module
+from headrace.trainer import checkpoint_files as module
 from headrace.trainer.checkpoint import (
-    FILES,
     latest_checkpoint,
     open_checkpoint,
     prune_checkpoints,
     restore_model,
-    save_checkpoint,
     set_aside_newer,
 )
+from headrace.trainer.checkpoint_files import FILES, Share, save_checkpoint
 from headrace.trainer.model import build_model
 from headrace.trainer.model_config import ModelConfig
 from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from headrace.trainer.run_config import OptimizerSection
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
+from headrace.trainer.tensor_files import part_of
 
 CONFIG = ModelConfig(vocab_size=31, num_layers=1, width=16, num_heads=2, num_kv_heads=1, ffn_width=24)
 
@@ -51,7 +51,8 @@ def trained_model() -> tuple[nn.Module, torch.optim.AdamW]:
 
 def save(folder: Path, step: int) -> Path:
     model, optimizer = trained_model()
-    return save_checkpoint(folder, model.state_dict(), optimizer_tensors(model, optimizer), state(step))
+    parts = part_of(model.state_dict()), part_of(optimizer_tensors(model, optimizer))
+    return save_checkpoint(folder, step, Share(*parts, state(step)))
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:

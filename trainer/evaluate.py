@@ -16,6 +16,7 @@ import torch
 
 from headrace.trainer.batch import Batch
 from headrace.trainer.learner import Learner
+from headrace.trainer.sharded import gathered
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ def evaluate(learner: Learner, batches: Iterable[Batch], max_batches: int | None
     sums = [0.0, 0.0, 0.0]
     world = learner.world
     learner.forward.eval()
-    for batch in islice(batches, max_batches):
-        rows = batch.rows(slice(world.rank, None, world.size))
-        sums = [before + more for before, more in zip(sums, _measure(learner, rows), strict=True)]
+    with gathered(learner.model):
+        for batch in islice(batches, max_batches):
+            rows = batch.rows(slice(world.rank, None, world.size))
+            sums = [before + more for before, more in zip(sums, _measure(learner, rows), strict=True)]
     learner.forward.train()
     total = Evaluation(*world.sum(sums))
     return total if total.num_targets and total.num_bytes else None

@@ -6,10 +6,12 @@ Rows are cut into microbatches and spread over ranks; each part adds its gradien
 it beyond the rounding of the sums.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, 
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.schedule import Span, rate_at
+from headrace.trainer.sharded import clip_gradients, is_sharded
 
 
 def _require_sight(objective: Objective, model: Transformer) -> None:
@@ -37,6 +40,12 @@ def _require_sight(objective: Objective, model: Transformer) -> None:
             f"model.attention = {model.config.attention!r} looks back alone, but the objective {objective.name!r} "
             f"needs {objective.sight} attention; choose another of the two"
         )
+
+
+def _blank_row(question: Question) -> Question:
+    """Return one row like those of a question, all zeros, where nothing is asked."""
+    arrays = {name: array for name, array in question._asdict().items() if array is not None}
+    return question._replace(**{name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in arrays.items()})
 
 
 class DivergenceError(HeadraceError):
@@ -82,6 +91,11 @@ class Learner:
         objective = run.make_objective()
         model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, world.device)
         _require_sight(objective, model)
+        bf16 = choose_bf16(run.run.bf16, world.device)
+        if run.run.parallel == "fsdp" and world.size > 1:
+            from headrace.trainer.fsdp import shard_model
+
+            shard_model(model, world, bf16)
         return cls(
             run=run,
             world=world,
@@ -90,7 +104,7 @@ class Learner:
             optimizer=build_optimizer(model, run.optimizer),
             objective=objective,
             layout=choose_layout(world.device, run.run.compile),
-            bf16=choose_bf16(run.run.bf16, world.device),
+            bf16=bf16,
         )
 
     def advance(self, source: BatchSource) -> StepResult:
@@ -105,19 +119,18 @@ class Learner:
         weight, num_targets, num_rows = self.world.sum(sums)
         total = _Total(max(weight, 1e-9), num_rows)
         local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
-        self.world.sum_gradients(self.model.parameters())
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimizer.clip or float("inf"))
+        self._keep_pace(batch, question, len(local), total)
+        self.world.sum_gradients(p for p in self.model.parameters() if not is_sharded(p))
+        norm = clip_gradients(self.model.parameters(), self.run.optimizer.clip, self.world)
         (loss,) = self.world.sum([sum(float(part) for part in local)])
-        if not (abs(loss) < float("inf") and float(norm) < float("inf")):
-            raise DivergenceError(
-                f"step {self.step + 1}: loss {loss}, gradient norm {float(norm)}; its batch can be traced"
-            )
+        if not (abs(loss) < float("inf") and norm < float("inf")):
+            raise DivergenceError(f"step {self.step + 1}: loss {loss}, gradient norm {norm}; its batch can be traced")
         rate = self._set_rate()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._rebalance()
         self.step += 1
-        return StepResult(loss, float(norm), rate, int(num_targets))
+        return StepResult(loss, norm, rate, int(num_targets))
 
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Total) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
@@ -125,6 +138,17 @@ class Learner:
         share = loss / total.weight + self._router_loss() * (len(batch.tokens[rows]) / total.rows)
         share.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return (nll * weights).sum() / total.weight
+
+    def _keep_pace(self, batch: Batch, question: Question, passes: int, total: _Total) -> None:
+        """Make as many passes as the rank with most rows, of a row that is not asked about: ranks reduce together."""
+        most = math.ceil(total.rows / self.world.size)
+        blank = _blank_row(question)
+        batch = replace(batch, tokens=blank.inputs, sources=np.zeros(1, batch.sources.dtype))
+        for _ in range(passes, math.ceil(most / (self.run.optimizer.microbatch or max(1, most)))):
+            loads = [experts.load.clone() for experts in self.model.experts()]
+            self._backward(batch, blank, slice(0, 1), total._replace(rows=math.inf))
+            for experts, load in zip(self.model.experts(), loads, strict=True):
+                experts.load.copy_(load)
 
     def measure(self, batch: Batch, question: Question, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted loss of some rows, summed, and of each position that is asked nll in nats and weight."""
@@ -207,6 +231,7 @@ class Learner:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
-        self.model.load_state_dict(checkpoint.model_tensors())
-        load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors())
+        model = dict(self.model.state_dict())
+        self.model.load_state_dict(checkpoint.model_tensors(model))
+        load_optimizer_tensors(self.model, self.optimizer, checkpoint.optimizer_tensors(model))
         self.step = checkpoint.step

@@ -79,14 +79,14 @@ class MixedBlock(Block):
         self.attention_mix = DepthMix(config.width, config.norm_eps) if layer else None
         self.feed_forward_mix = None if config.parallel else DepthMix(config.width, config.norm_eps)
 
-    def extend(self, outputs: list[Tensor], context: Context) -> None:
-        """Append what both halves give, each (B, T, C)."""
+    def extend(self, outputs: Sequence[Tensor], context: Context) -> tuple[Tensor, Tensor]:
+        """Return what both halves give, each (B, T, C), after the outputs of all before them."""
         x = outputs[0] if self.attention_mix is None else self.attention_mix(outputs)
         normed = self.attention_norm(x, context.condition)
-        outputs.append(self.attention(normed, context))
+        attended = self.attention(normed, context)
         if self.feed_forward_norm is not None and self.feed_forward_mix is not None:
-            normed = self.feed_forward_norm(self.feed_forward_mix(outputs), context.condition)
-        outputs.append(self.feed_forward(normed))
+            normed = self.feed_forward_norm(self.feed_forward_mix([*outputs, attended]), context.condition)
+        return attended, self.feed_forward(normed)
 
 
 class Transformer(nn.Module):
@@ -163,7 +163,7 @@ class Transformer(nn.Module):
         outputs = [x]
         for number, block in enumerate(self.blocks):
             context.memory = memories[number] if memories is not None else None
-            cast(MixedBlock, block).extend(outputs, context)
+            outputs += cast(MixedBlock, block).extend(outputs, context)
         normed: Tensor = self.norm(self.last_mix(outputs))
         return normed
 

@@ -1,4 +1,4 @@
-"""Data parallelism: every rank holds the whole model and takes its rows of each step.
+"""Data parallelism: every rank takes its rows of each step, and holds the whole model (`ddp`) or a part (`fsdp`).
 
 Ranks start from equal weights (they depend on the seed alone), sum their gradients once per step, each already
 divided by the weight of the whole global batch, and so stay equal. `torchrun` starts the processes; alone, there is a
@@ -25,6 +25,8 @@ class World:
     rank: int
     size: int
     device: torch.device
+    aside: dist.ProcessGroup | None = None
+    """The same ranks once more, for a thread that exchanges numbers while steps go on."""
 
     @property
     def is_first(self) -> bool:
@@ -33,11 +35,23 @@ class World:
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all ranks, in float64."""
+        return self._sum(values, self.device, None)
+
+    def sum_aside(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all ranks, asked by the thread of each that is not taking steps."""
+        return self._sum(values, torch.device("cpu"), self.aside)
+
+    def _sum(self, values: Sequence[float], device: torch.device, group: dist.ProcessGroup | None) -> list[float]:
         if self.size == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(total, group=group)
         return [float(value) for value in total.tolist()]
+
+    def tell(self, values: Sequence[float]) -> list[float]:
+        """Return the numbers that the first rank has; those of other ranks do not matter."""
+        length = int(self.sum([float(len(values)) if self.is_first else 0.0])[0])
+        return self.sum(list(values) if self.is_first else [0.0] * length)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over all ranks."""
@@ -50,6 +64,10 @@ class World:
     def wait(self) -> None:
         """Wait until every rank is here."""
         self.sum([0.0])
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+"""One process that trains with no other."""
 
 
 @contextmanager
@@ -71,8 +89,8 @@ def join_world(device_name: str = "auto") -> Iterator[World]:
         # would outlive `destroy_process_group`, and one that lets go of a tensor while Python ends aborts it.
         importlib.import_module("torch._dynamo")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    aside = dist.new_group(backend="gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield World(dist.get_rank(), dist.get_world_size(), device, aside)
     finally:
-        if started:
-            dist.destroy_process_group()
+        dist.destroy_process_group(None if started else aside)

@@ -37,6 +37,8 @@ class RunSection(Section):
     bf16: Literal["auto"] | bool = "auto"
     """Compute matrix products in bfloat16; `auto`: where it is faster."""
     compile: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Of several ranks (`torchrun`): each holds the whole model, or a part of it."""
     peak_flops: float | None = Field(default=None, gt=0)
     """Operations per second of one device, for the MFU of hardware that `trainer.flops` does not know."""
 
@@ -96,6 +98,8 @@ class CheckpointSection(Section):
 
     every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=2, ge=1)
+    keep_every: int | None = Field(default=None, ge=1)
+    """Checkpoints of steps that are a multiple of this stay for good, beside the newest `keep`."""
 
 
 class RunFile(Section):

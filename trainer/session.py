@@ -13,16 +13,7 @@ from typing import Any
 
 from headrace.pipeline.errors import StoreError
 from headrace.trainer.batch import BatchSource
-from headrace.trainer.checkpoint import (
-    Checkpoint,
-    checkpoint_path,
-    find_checkpoints,
-    latest_checkpoint,
-    open_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-    set_aside_newer,
-)
+from headrace.trainer.checkpoint import Checkpoint, find_checkpoints, latest_checkpoint, set_aside_newer
 from headrace.trainer.device import describe_environment
 from headrace.trainer.evaluate import evaluate
 from headrace.trainer.flops import flops_per_token, peak_flops
@@ -30,6 +21,7 @@ from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import History, RunRecord, require_same_run
+from headrace.trainer.saving import Saver
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
 from headrace.trainer.streaming.mending import Quarantined
 
@@ -44,7 +36,7 @@ class Session:
         record: the run's plan, and what it is made of.
         resumed_from: step of the checkpoint that this process started from.
         tokens: targets of the whole run so far; `tokens_here` and `seconds` are of this process.
-        saved: step of the newest checkpoint.
+        saver: writes checkpoints, in a thread of its own; `saved` is the step of the newest, written or under way.
         last: record of the newest step of this process.
     """
 
@@ -54,6 +46,7 @@ class Session:
     out: Path
     learner: Learner
     record: RunRecord
+    saver: Saver
     resumed_from: int | None = None
     tokens: int = 0
     tokens_here: int = 0
@@ -76,9 +69,17 @@ class Session:
         """Where checkpoints lie."""
         return self.out / "checkpoints"
 
-    def agree(self, stop: bool) -> bool:
-        """Return whether any rank was told to stop, the same on all of them."""
-        return self.world.sum([float(stop)])[0] > 0
+    def agree(self, told: Sequence[bool]) -> list[bool]:
+        """Return which of several things any rank was told, the same on all of them.
+
+        Raises:
+            StoreError: a checkpoint that was begun could not be written.
+        """
+        *counts, failed = self.world.sum([*map(float, told), float(self.saver.has_failed)])
+        if failed:
+            self.saver.wait()
+            raise StoreError(f"{self.folder}: another rank could not write a checkpoint, and says why")
+        return [count > 0 for count in counts]
 
     def advance(self) -> dict[str, Any]:
         """Take a step, and evaluate where it is time to; return the step's record."""
@@ -124,28 +125,20 @@ class Session:
     def reweigh(self, weights: Sequence[float] | None) -> None:
         """Give the corpora other weights from the next step on, those of the first rank; None changes nothing."""
         told = [float(weights is not None), *(weights or ())] if self.world.is_first else [0.0]
-        if self.world.size > 1:
-            told = self._first_rank_s(told)
+        told = self.world.tell(told)
         if told[0]:
             self.source.reweigh(self.learner.step, told[1:])
 
-    def _first_rank_s(self, values: Sequence[float]) -> list[float]:
-        """Return the numbers that the first rank has."""
-        length = int(self.world.sum([float(len(values)) if self.world.is_first else 0.0])[0])
-        return self.world.sum(list(values) if self.world.is_first else [0.0] * length)
-
     def save(self) -> None:
-        """Write a checkpoint on the first rank, unless this step's is there; then remove what is too old.
+        """Begin to write a checkpoint, unless this step's is there; `saver.wait` returns when it is on the disk.
 
         Before the first step there is nothing that the run file does not say.
         """
         if self.learner.step and self.saved != self.learner.step:
             self.saved = self.learner.step
             self._share_quarantine()
-            if self.world.is_first:
-                save_checkpoint(self.folder, *self.learner.tensors(), self._state())
-                prune_checkpoints(self.folder, self.run.checkpoint.keep)
-        self.world.wait()
+            values = self._state() if self.world.is_first else generator_states()
+            self.saver.start(self.learner.step, *self.learner.tensors(), values)
 
     def _share_quarantine(self) -> None:
         """Tell all ranks which windows any of them replaces, so that the checkpoint has them, and all go on alike."""
@@ -176,6 +169,8 @@ class Session:
     def _environment(self) -> dict[str, Any]:
         """Return what the bits depend on beside the plan."""
         how = {"bf16": self.learner.bf16, "attention": self.learner.layout, "ranks": self.world.size}
+        if self.world.size > 1 and self.run.run.parallel != "ddp":
+            how["parallel"] = self.run.run.parallel
         return {**describe_environment(self.world.device), **how, "microbatch": self.run.optimizer.microbatch}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -188,8 +183,10 @@ class Session:
         self.source.mend(history.quarantined)
         self.tokens = int(checkpoint.state["tokens"])
         self.resumed_from = self.saved = checkpoint.step
+        generators = checkpoint.generators(self.world.rank, self.world.size)
+        if generators is not None:
+            restore_generators(generators)
         if self.world.is_first:
-            restore_generators(checkpoint.state["generators"])
             set_aside_newer(self.folder, checkpoint.step)
             if checkpoint.state["environment"] != self._environment():
                 _log.warning("%s was written in another environment: bits may differ from here on", checkpoint.path)
@@ -209,8 +206,8 @@ def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bo
     if resume:
         require_same_run(record, out)
     learner = Learner.build(run, source.vocab_size, world)
-    session = Session(run, source, world, out, learner, record)
-    checkpoint = _agree_on_checkpoint(folder, world) if resume else None
+    session = Session(run, source, world, out, learner, record, Saver(folder, run.checkpoint, world))
+    checkpoint = latest_checkpoint(folder, world) if resume else None
     seed_generators(derive_seed(run.run.seed, "rank", world.rank, "step", checkpoint.step if checkpoint else 0))
     if checkpoint is not None:
         session.restore(checkpoint)
@@ -218,12 +215,3 @@ def begin(run: RunFile, source: BatchSource, world: World, out: Path, resume: bo
     if world.is_first:
         record.write(out)
     return session
-
-
-def _agree_on_checkpoint(folder: Path, world: World) -> Checkpoint | None:
-    """Return the checkpoint that the first rank chose."""
-    chosen = latest_checkpoint(folder) if world.is_first else None
-    step = int(world.sum([float(chosen.step) if chosen else 0.0])[0])
-    if world.is_first or step == 0:
-        return chosen
-    return open_checkpoint(checkpoint_path(folder, step))

@@ -2,8 +2,8 @@
 
 Everything a step needs is (parameters, optimizer's moments, step number): the batch and the learning rate are pure
 functions of the step. So a run that was killed at any moment and resumed gives, on a CPU, the losses and the final
-weights of one that was not, bit for bit. SIGTERM and SIGINT end the step that is under way, write a checkpoint and
-return; nothing else needs to happen for a run to be resumable.
+weights of one that was not, bit for bit. SIGTERM and SIGINT to any rank end the step that is under way, write a
+checkpoint and return; nothing else needs to happen for a run to be resumable.
 """
 
 import hashlib
@@ -21,12 +21,13 @@ import torch
 
 from headrace.pipeline.errors import RecipeError
 from headrace.trainer.batch import BatchSource
-from headrace.trainer.checkpoint import checkpoint_path
+from headrace.trainer.checkpoint_files import checkpoint_path
 from headrace.trainer.device import deterministic
 from headrace.trainer.metrics import MetricsLog
 from headrace.trainer.parallel import join_world
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.session import Session, begin
+from headrace.trainer.sharded import full
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class TrainReport:
 
     Attributes:
         plan: digest of the run's intent and the stream's state; it names the run.
-        step: steps taken in all; `interrupted` says that a signal ended the run before its last one.
+        step: steps taken in all; `interrupted` says that a signal ended the run before its last one, `preempted` that
+            it was SIGTERM: what runs the command is to start it again.
         resumed_from: step of the checkpoint that this process started from, or None.
         loss: training loss of the last step, nats per target; `eval_loss` and `bits_per_byte` after it, where it
             was followed by an evaluation (the run's very last step always is).
@@ -54,6 +56,7 @@ class TrainReport:
     plan: str
     step: int
     interrupted: bool
+    preempted: bool
     resumed_from: int | None
     checkpoint: Path | None
     weights: str
@@ -85,7 +88,7 @@ def train(
             so a run that resumes, or is traced, has the same batches. It must not count on being asked again.
 
     Raises:
-        StoreError: `out` already holds a run and `resume` is False.
+        StoreError: `out` already holds a run and `resume` is False, or a checkpoint cannot be written.
         RecipeError: the checkpoint was made by another plan than this run's.
         IntegrityError: there are checkpoints and none is whole.
         DivergenceError: the loss is NaN or infinite.
@@ -97,8 +100,12 @@ def train(
     with join_world(run.run.device) as world, deterministic(world.device), catch_signals() as stop:
         session = begin(run, source, world, out, resume)
         out.mkdir(parents=True, exist_ok=True)
-        with MetricsLog(out, session.learner.step) if world.is_first else nullcontext() as log:
-            while not session.finished and not session.agree(stop.is_set()):
+        terminated = False
+        with session.saver, MetricsLog(out, session.learner.step) if world.is_first else nullcontext() as log:
+            while not session.finished:
+                stopped, terminated = session.agree([stop.is_set(), stop.number == signal.SIGTERM])
+                if stopped:
+                    break
                 record = session.advance()
                 if log is not None:
                     log.write(record)
@@ -109,16 +116,18 @@ def train(
                 if session.checkpoint_is_due:
                     session.save()
             session.save()
-            return _report(session, (log.last or {}) if log is not None else session.last)
+            session.saver.wait()
+            return _report(session, terminated, (log.last or {}) if log is not None else session.last)
 
 
-def _report(session: Session, record: Mapping[str, Any]) -> TrainReport:
+def _report(session: Session, terminated: bool, record: Mapping[str, Any]) -> TrainReport:
     """Sum up; `record` is the newest of the log."""
     return TrainReport(
         name=session.run.run.name,
         plan=session.plan,
         step=session.learner.step,
         interrupted=not session.finished,
+        preempted=terminated and not session.finished,
         resumed_from=session.resumed_from,
         checkpoint=checkpoint_path(session.folder, session.saved) if session.saved else None,
         weights=digest_weights(session.learner.model),
@@ -132,27 +141,34 @@ def _report(session: Session, record: Mapping[str, Any]) -> TrainReport:
 
 
 def digest_weights(model: torch.nn.Module) -> str:
-    """Return the sha256 over each parameter's name, shape and bytes, in alphabetical order."""
+    """Return the sha256 over each parameter's name, shape and bytes, in alphabetical order; all ranks ask together."""
     hasher = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         hasher.update(f"{name} {parameter.dtype} {tuple(parameter.shape)}\n".encode())
-        hasher.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+        hasher.update(full(parameter).detach().cpu().contiguous().numpy().tobytes())
     return hasher.hexdigest()
 
 
+class Stop(threading.Event):
+    """Is set by a signal; `number` says by which."""
+
+    number: int | None = None
+
+
 @contextmanager
-def catch_signals() -> Iterator[threading.Event]:
+def catch_signals() -> Iterator[Stop]:
     """Turn the first SIGTERM or SIGINT into an event; the second acts as it did before.
 
     Outside the main thread Python delivers no signals, and nothing is changed.
     """
-    stop = threading.Event()
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
+        stop.number = number
         stop.set()
         _log.warning("%s: ending after this step", signal.Signals(number).name)
         signal.signal(number, before[number])
