@@ -70,6 +70,22 @@ ALONE = World(0, 1, torch.device("cpu"))
 """One process that trains with no other."""
 
 
+def _form_group(backend: str) -> None:
+    """Form the group of all ranks.
+
+    Where `torchrun` starts processes again, its store still has the addresses of those before (pytorch issue 135712).
+    On one node the number of the attempt keeps them apart; nodes count each for itself, so that several need
+    `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        dist.init_process_group(backend)
+        return
+    shared, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]  # torch does not say it exports it
+    store = dist.PrefixStore(f"attempt {attempt}", shared)  # type: ignore[attr-defined]  # nor this
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+
+
 @contextmanager
 def join_world(device_name: str = "auto") -> Iterator[World]:
     """Join the processes that `torchrun` started (`RANK`, `WORLD_SIZE`, `LOCAL_RANK`), or be alone.
@@ -88,7 +104,7 @@ def join_world(device_name: str = "auto") -> Iterator[World]:
         # The compiler's modules keep the group that exists when they are imported, as a default argument: its threads
         # would outlive `destroy_process_group`, and one that lets go of a tensor while Python ends aborts it.
         importlib.import_module("torch._dynamo")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _form_group("nccl" if device.type == "cuda" else "gloo")
     aside = dist.new_group(backend="gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size(), device, aside)

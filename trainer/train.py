@@ -10,6 +10,7 @@ import hashlib
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -157,9 +158,11 @@ class Stop(threading.Event):
 
 @contextmanager
 def catch_signals() -> Iterator[Stop]:
-    """Turn the first SIGTERM or SIGINT into an event; the second acts as it did before.
+    """Turn SIGTERM and SIGINT into an event; a second SIGINT, a second or more later, acts as it did before.
 
-    Outside the main thread Python delivers no signals, and nothing is changed.
+    Launchers pass on what a terminal or a scheduler has sent to all processes, so that each signal comes twice. Who
+    wants a run to end at once after SIGTERM has SIGKILL. Outside the main thread Python delivers no signals, and
+    nothing is changed.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -167,11 +170,17 @@ def catch_signals() -> Iterator[Stop]:
         return
     before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
+    heard: dict[int, float] = {}
+
     def handle(number: int, frame: FrameType | None) -> None:
+        if number not in heard:
+            _log.warning("%s: ending after this step", signal.Signals(number).name)
+        elif number == signal.SIGINT and time.monotonic() - heard[number] >= 1:
+            signal.signal(number, before[number])
+            signal.raise_signal(number)
         stop.number = number
         stop.set()
-        _log.warning("%s: ending after this step", signal.Signals(number).name)
-        signal.signal(number, before[number])
+        heard.setdefault(number, time.monotonic())
 
     for number in before:
         signal.signal(number, handle)
