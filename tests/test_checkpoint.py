@@ -19,11 +19,13 @@ from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_json
 from headrace.trainer import checkpoint_files as module
 from headrace.trainer.checkpoint import (
+    find_checkpoints,
     latest_checkpoint,
     open_checkpoint,
     prune_checkpoints,
     restore_model,
     set_aside_newer,
+    step_of,
 )
 from headrace.trainer.checkpoint_files import FILES, Share, save_checkpoint
 from headrace.trainer.model import build_model
@@ -196,6 +198,21 @@ def test_the_same_step_is_replaced(tmp_path: Path) -> None:
     path = save(tmp_path, 4)
     (path / "model.safetensors").write_bytes(b"broken")
     assert open_checkpoint(save(tmp_path, 4)).step == 4
+
+
+def test_every_so_many_steps_one_stays(tmp_path: Path) -> None:
+    for step in (1, 2, 4, 6, 7, 8, 9):
+        save(tmp_path, step)
+    prune_checkpoints(tmp_path, keep=2, keep_every=4)
+    assert [step_of(path) for path in find_checkpoints(tmp_path)] == [4, 8, 9]
+
+
+def test_only_names_that_are_steps_are_checkpoints(tmp_path: Path) -> None:
+    for step in (99_999_999, 100_000_000):
+        save(tmp_path, step)
+    for name in ("step-evil", "step-1", "step-00000001.old"):
+        (tmp_path / name).mkdir()
+    assert [step_of(path) for path in find_checkpoints(tmp_path)] == [99_999_999, 100_000_000]
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:

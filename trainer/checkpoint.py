@@ -103,6 +103,8 @@ def _open(path: Path, world: World) -> Checkpoint:
         checkpoint = Checkpoint(path, json.loads((path / STATE).read_text(encoding="utf-8")), ranks)
         for kind in range(len(TENSORS)):
             TensorFiles(checkpoint._paths(kind))
+        for rank in range(world.rank or world.size, ranks, world.size):
+            checkpoint.generators(rank, ranks)
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, SafetensorError) as error:
         raise IntegrityError(f"{path}: not a whole checkpoint: {type(error).__name__}: {error}") from error
     return checkpoint
@@ -117,9 +119,9 @@ def _verify(path: Path, world: World) -> int:
     if manifest["schema_version"] not in SCHEMA_VERSIONS:
         raise ValueError(f"schema version {manifest['schema_version']}; this program reads {SCHEMA_VERSIONS}")
     ranks = int(manifest.get("ranks", 1))
-    names = [name for rank in range(ranks) for name in files_of(rank, ranks)]
-    if manifest["files"].keys() != set(names):
-        raise ValueError(f"the manifest does not name the files of {ranks} ranks: {', '.join(names)}")
+    names = [name for rank in range(min(ranks, len(manifest["files"]))) for name in files_of(rank, ranks)]
+    if not names or manifest["files"].keys() != set(names):
+        raise ValueError(f"the files that the manifest names are not those that {ranks} ranks write")
     for name in names[world.rank :: world.size]:
         if digest_file(path / name) != manifest["files"][name]["sha256"]:
             raise ValueError(f"{name} is not what the manifest's sha256 says")
