@@ -17,9 +17,14 @@ from headrace.trainer.parallel import World
 
 
 def shard_model(model: Transformer, world: World, bf16: bool) -> None:
-    """Leave a part of each matrix on this rank; what the model computes does not change."""
+    """Leave a part of each matrix on this rank's device; what the model computes does not change.
+
+    The model may lie in host memory: one block after another is taken to the device and cut.
+    """
     mesh = init_device_mesh(world.device.type, (world.size,))
     whole = {parameter for parameter in model.parameters() if parameter.ndim < 2}
+    for vector in whole:
+        vector.data = vector.data.to(world.device)
     exact = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     rounded = MixedPrecisionPolicy(torch.bfloat16 if bf16 else None, torch.float32, cast_forward_inputs=False)
     for module in model.modules():

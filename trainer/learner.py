@@ -89,10 +89,12 @@ class Learner:
     def build(cls, run: RunFile, vocab_size: int, world: World) -> "Learner":
         """Make the model of a run file at its initial values."""
         objective = run.make_objective()
-        model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, world.device)
+        sharded = run.run.parallel == "fsdp" and world.size > 1
+        place = torch.device("cpu") if sharded else world.device  # no device need hold the whole of a sharded model
+        model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, place)
         _require_sight(objective, model)
         bf16 = choose_bf16(run.run.bf16, world.device)
-        if run.run.parallel == "fsdp" and world.size > 1:
+        if sharded:
             from headrace.trainer.fsdp import shard_model
 
             shard_model(model, world, bf16)
