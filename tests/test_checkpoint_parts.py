@@ -243,6 +243,18 @@ def test_a_manifest_that_names_other_files_is_refused(tmp_path: Path, ranks: Any
         open_checkpoint(path)
 
 
+def test_what_cannot_be_tidied_up_is_an_error_of_all(tmp_path: Path) -> None:
+    def tidy() -> None:
+        raise PermissionError(13, "Permission denied", "step-00000001")
+
+    def act(world: World) -> Path:
+        share = Share(Part({}, {}), Part({}, {}), {"step": 2, "plan": "p", "stream": {}})
+        return save_checkpoint(tmp_path, 2, share, world, tidy)
+
+    assert all(isinstance(error, StoreError) for error in on_all_ranks(act))
+    assert open_checkpoint(tmp_path / "step-00000002").step == 2
+
+
 @pytest.mark.parametrize("faulty", range(RANKS))
 def test_a_full_disk_of_one_rank_is_an_error_of_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: int
@@ -295,6 +307,13 @@ def test_what_is_written_is_what_was_when_it_began(tmp_path: Path, gate: threadi
         tensors["w"] += 1
     read = [open_checkpoint(path).model_tensors()["w"][0].item() for path in find_checkpoints(tmp_path)]
     assert read == [0, 1]
+
+
+def test_old_checkpoints_are_removed_as_new_ones_are_written(tmp_path: Path) -> None:
+    with Saver(tmp_path, CheckpointSection(keep=1, keep_every=3), ALONE) as saver:
+        for step in range(1, 8):
+            start(saver, step, {"w": torch.zeros(3)})
+    assert [path.name[-1] for path in find_checkpoints(tmp_path)] == ["3", "6", "7"]
 
 
 def test_one_is_written_at_a_time(tmp_path: Path, gate: threading.Event) -> None:

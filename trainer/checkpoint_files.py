@@ -8,7 +8,7 @@ a failure of one is an error of all.
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,10 +48,13 @@ class Share(NamedTuple):
     values: Mapping[str, Any]
 
 
-def save_checkpoint(folder: Path, step: int, share: Share, world: World = ALONE) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, share: Share, world: World = ALONE, tidy: Callable[[], None] | None = None
+) -> Path:
     """Write the checkpoint of a step under `folder` together with all other ranks, and return its path.
 
     The first rank's `values` hold at least `step`, `plan` and `stream`. A checkpoint of the same step is replaced.
+    `tidy` is called on the first rank when the checkpoint has its name.
 
     Raises:
         StoreError: the disk of some rank is full, or the folder cannot be written; what was written so far is removed.
@@ -72,6 +75,8 @@ def save_checkpoint(folder: Path, step: int, share: Share, world: World = ALONE)
             _sync(writing.aside / MANIFEST)
             _sync(writing.aside)
             _put(writing.aside, writing.final)
+            if tidy is not None:
+                tidy()
     return writing.final
 
 

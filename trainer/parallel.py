@@ -30,7 +30,7 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes logs and checkpoints."""
+        """Whether this rank writes logs, and says what is a checkpoint."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:

@@ -15,7 +15,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from headrace.pipeline.errors import StoreError
 from headrace.trainer.checkpoint import prune_checkpoints
 from headrace.trainer.checkpoint_files import Share, save_checkpoint
 from headrace.trainer.parallel import World
@@ -64,12 +63,10 @@ class Saver:
         self._written = self._thread.submit(self._write, step, Share(parts[0], parts[1], values))
 
     def _write(self, step: int, share: Share) -> None:
-        save_checkpoint(self._folder, step, share, self._world)
-        try:
-            if self._world.is_first:
-                prune_checkpoints(self._folder, self._section.keep, self._section.keep_every)
-        except OSError as error:
-            raise StoreError(f"{self._folder}: an old checkpoint cannot be removed: {error}") from error
+        save_checkpoint(self._folder, step, share, self._world, self._prune)
+
+    def _prune(self) -> None:
+        prune_checkpoints(self._folder, self._section.keep, self._section.keep_every)
 
     @property
     def has_failed(self) -> bool:
