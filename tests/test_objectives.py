@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from headrace.pipeline.errors import InputError, RecipeError
 from headrace.trainer.batch import IGNORE, Batch
 from headrace.trainer.checkpoint import open_checkpoint
-from headrace.trainer.evaluate import evaluate
+from headrace.trainer.evaluation.heldout import evaluate
 from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics
 from headrace.trainer.objectives.contract import Question, make_objective, objectives, register
