@@ -1,8 +1,9 @@
 """What every command has in common: results on stdout, all else on stderr, one exit status for each kind of end.
 
 A command is a function that returns a `Result`. `@command` gives it `--json` and `--debug` and turns every way it can
-end into words and a status: 0 for success, 1 for an error, 130 for an interrupt, 141 where nobody reads the result any
-more; 2 (a command line that cannot be) is the parser's. With `--json` stdout holds one JSON object, for an error too.
+end into words and a status: 0 for success, 1 for an error, 75 where a scheduler took the machine away (SIGTERM) and the
+same command goes on, 130 for an interrupt, 141 where nobody reads the result any more; 2 (a command line that cannot
+be) is the parser's. With `--json` stdout holds one JSON object, for an error too.
 """
 
 import errno
@@ -24,6 +25,8 @@ from rich.table import Table
 from headrace.quiet import interrupts_kept, quiet
 
 FAILED = 1
+PREEMPTED = 75
+"""Ended by SIGTERM with all kept: `EX_TEMPFAIL`, start the same command again."""
 INTERRUPTED = 130
 UNREAD = 141
 DEBUG_HINT = "this is a fault in headrace or its environment; the same command with --debug shows where"

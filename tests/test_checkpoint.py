@@ -17,21 +17,23 @@ from torch import Tensor, nn
 
 from headrace.pipeline.errors import IntegrityError, StoreError
 from headrace.pipeline.hashing import digest_json
-from headrace.trainer import checkpoint as module
+from headrace.trainer import checkpoint_files as module
 from headrace.trainer.checkpoint import (
-    FILES,
+    find_checkpoints,
     latest_checkpoint,
     open_checkpoint,
     prune_checkpoints,
     restore_model,
-    save_checkpoint,
     set_aside_newer,
+    step_of,
 )
+from headrace.trainer.checkpoint_files import FILES, Share, save_checkpoint
 from headrace.trainer.model import build_model
 from headrace.trainer.model_config import ModelConfig
 from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, optimizer_tensors
 from headrace.trainer.run_config import OptimizerSection
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
+from headrace.trainer.tensor_files import part_of
 
 CONFIG = ModelConfig(vocab_size=31, num_layers=1, width=16, num_heads=2, num_kv_heads=1, ffn_width=24)
 
@@ -51,7 +53,8 @@ def trained_model() -> tuple[nn.Module, torch.optim.AdamW]:
 
 def save(folder: Path, step: int) -> Path:
     model, optimizer = trained_model()
-    return save_checkpoint(folder, model.state_dict(), optimizer_tensors(model, optimizer), state(step))
+    parts = part_of(model.state_dict()), part_of(optimizer_tensors(model, optimizer))
+    return save_checkpoint(folder, step, Share(*parts, state(step)))
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -195,6 +198,21 @@ def test_the_same_step_is_replaced(tmp_path: Path) -> None:
     path = save(tmp_path, 4)
     (path / "model.safetensors").write_bytes(b"broken")
     assert open_checkpoint(save(tmp_path, 4)).step == 4
+
+
+def test_every_so_many_steps_one_stays(tmp_path: Path) -> None:
+    for step in (1, 2, 4, 6, 7, 8, 9):
+        save(tmp_path, step)
+    prune_checkpoints(tmp_path, keep=2, keep_every=4)
+    assert [step_of(path) for path in find_checkpoints(tmp_path)] == [4, 8, 9]
+
+
+def test_only_names_that_are_steps_are_checkpoints(tmp_path: Path) -> None:
+    for step in (99_999_999, 100_000_000):
+        save(tmp_path, step)
+    for name in ("step-evil", "step-1", "step-00000001.old"):
+        (tmp_path / name).mkdir()
+    assert [step_of(path) for path in find_checkpoints(tmp_path)] == [99_999_999, 100_000_000]
 
 
 def test_the_newest_are_kept(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """The command line: results on stdout, all else on stderr, a status for each kind of end."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -17,6 +19,7 @@ import pytest
 from headrace.commands import COMMANDS
 from headrace.console import KEPT
 from headrace.quiet import interrupts_kept
+from headrace.trainer.session import Session
 from tests.commands import HEADRACE, build_words, headrace, small_crawl, spawn
 from tests.making import RUN_FILE, article, page
 
@@ -365,6 +368,23 @@ def test_trace_ranks_documents_by_loss(folder: Path, trained: Path) -> None:
     assert losses == sorted(losses, reverse=True)
     assert all(0 < loss < 20 for loss in losses)
     assert "loss" in headrace("trace", trained, "--step", 2, "--loss").out
+
+
+def test_a_run_that_is_preempted_says_so_with_its_status(
+    folder: Path, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance, out = Session.advance, folder / "preempted"
+
+    def terminated(session: Session) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return advance(session)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "advance", terminated)
+        ran = headrace("train", folder / "run.toml", "--out", out, "--json")
+    assert (ran.status, ran.json["step"], ran.json["preempted"]) == (75, 1, True)
+    ran = headrace("train", folder / "run.toml", "--out", out, "--resume", "--json")
+    assert (ran.status, ran.json["step"], ran.json["resumed_from"]) == (0, 3, 1)
 
 
 def test_an_unknown_key_of_a_run_file_is_named(folder: Path, built: Any) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.trainer.batch import Batch
-from headrace.trainer.checkpoint import latest_checkpoint, save_checkpoint
+from headrace.trainer.checkpoint import latest_checkpoint
+from headrace.trainer.checkpoint_files import Share, save_checkpoint
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import RunRecord, read_run
+from headrace.trainer.tensor_files import part_of
 from headrace.trainer.train import train
 from tests.commands import build_words, headrace, small_crawl
 from tests.making import RUN_FILE
@@ -113,7 +115,8 @@ def test_a_step_that_was_left_out_trained_nothing(house: Path, tmp_path: Path) -
     assert checkpoint
     doc_id = traced(out)[0]["doc_id"]
     state = {**checkpoint.state, "spikes": {"left_out": [1]}}
-    save_checkpoint(out / "checkpoints", checkpoint.model_tensors(), checkpoint.optimizer_tensors(), state)
+    tensors = [part_of(tensors) for tensors in (checkpoint.model_tensors(), checkpoint.optimizer_tensors())]
+    save_checkpoint(out / "checkpoints", checkpoint.step, Share(tensors[0], tensors[1], state))
     ran = headrace("trace", out, "--step", 2, "--json")
     assert (ran.status, ran.json["trained"]) == (0, False)
     assert "step 2 was left out at a loss spike" in ran.err

@@ -123,6 +123,17 @@ def same_run(resumed: TrainReport, out: Path, straight: tuple[TrainReport, Path]
     assert log_of(out) == log_of(expected)
 
 
+def test_a_second_ctrl_c_ends_a_run_at_once(tmp_path: Path) -> None:
+    def insist(record: Mapping[str, Any]) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1.1)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_run(**EVERY_THREE), TinyStream(), tmp_path, on_metrics=insist)
+    assert not find_checkpoints(tmp_path / "checkpoints")
+
+
 class DeathError(Exception):
     """Ends a run without notice."""
 
@@ -148,10 +159,12 @@ def test_a_signal_ends_the_run_after_its_step(tmp_path: Path, number: signal.Sig
     def tell(record: Mapping[str, Any]) -> None:
         if record["step"] == 4:
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)  # as where a launcher passes on what all processes had already
 
     report = train(tiny_run(**EVERY_THREE), TinyStream(), tmp_path, on_metrics=tell)
     assert signal.getsignal(number) is before
     assert report.interrupted
+    assert report.preempted == (number == signal.SIGTERM)
     assert report.step == 4
     assert report.checkpoint == tmp_path / "checkpoints" / "step-00000004"
     same_run(train(tiny_run(**EVERY_THREE), TinyStream(), tmp_path, resume=True), tmp_path, straight)

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from headrace.pipeline.errors import IntegrityError
+from headrace.trainer.sharded import local
 
 SUFFIX = "/ema"
 """Follows a parameter's name in a checkpoint."""
 
 
 class MovingAverage:
-    """The average of a model's parameters, by name; it begins as they are."""
+    """The average of a model's parameters, by name; it begins as they are, and is sharded as they are."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -29,8 +30,8 @@ class MovingAverage:
     def update(self, model: nn.Module, updates: int) -> None:
         """Take in the weights after this many updates."""
         decay = min(self.decay, (1 + updates) / (10 + updates))
-        weights = [parameter.detach() for _, parameter in model.named_parameters()]
-        torch._foreach_lerp_(list(self.values.values()), weights, 1 - decay)
+        weights = [local(parameter.detach()) for _, parameter in model.named_parameters()]
+        torch._foreach_lerp_(list(map(local, self.values.values())), weights, 1 - decay)
 
     @contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
@@ -44,9 +45,10 @@ class MovingAverage:
     @torch.no_grad()
     def _exchange(self, model: nn.Module) -> None:
         for name, parameter in model.named_parameters():
-            held = parameter.detach().clone()
-            parameter.copy_(self.values[name])
-            self.values[name].copy_(held)
+            mine, average = local(parameter), local(self.values[name])
+            held = mine.clone()
+            mine.copy_(average)
+            average.copy_(held)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the average as `NAME/ema`."""
@@ -63,7 +65,7 @@ class MovingAverage:
                 f"the average is of another model: {sorted(self.tensors().keys() ^ tensors.keys())[:4]}"
             )
         for name, value in self.values.items():
-            value.copy_(tensors[f"{name}{SUFFIX}"])
+            local(value).copy_(local(tensors[f"{name}{SUFFIX}"]))
 
 
 def split_average(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from headrace.trainer.feed_forward import FeedForward
+from headrace.trainer.linear import Float32Linear
 from headrace.trainer.model_config import Activation, Balance
 
 
@@ -46,7 +47,7 @@ class Experts(nn.Module):
     ) -> None:
         super().__init__()
         self.num_experts, self.experts_per_token, self.balance = num_experts, experts_per_token, balance
-        self.router = nn.Linear(width, num_experts, bias=False)
+        self.router = Float32Linear(width, num_experts)
         self.experts = nn.ModuleList(FeedForward(width, hidden, activation) for _ in range(num_experts))
         self.shared = FeedForward(width, hidden, activation) if shared else None
         self.register_buffer("bias", torch.zeros(num_experts))
@@ -56,8 +57,7 @@ class Experts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Transform each position of (B, T, C)."""
         flat = x.reshape(-1, x.shape[-1])
-        with torch.autocast(x.device.type, enabled=False):
-            logits = self.router(flat.float())
+        logits = self.router(flat)
         weights, chosen = self._choose(logits)
         order = chosen.flatten().argsort(stable=True)
         counts = torch.bincount(chosen.flatten(), minlength=self.num_experts)

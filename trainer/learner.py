@@ -6,8 +6,9 @@ Rows are cut into microbatches and spread over ranks; each part adds its gradien
 it beyond the rounding of the sums.
 """
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ from headrace.trainer.optimizer import build_optimizer, load_optimizer_tensors, 
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.schedule import rate_at
+from headrace.trainer.sharded import clip_gradients, is_sharded, put_rows
 from headrace.trainer.spikes import IN_A_ROW, Spike, SpikeWatch
 
 
@@ -48,6 +50,12 @@ def _recomputed(wish: Literal["none", "all"] | int, num_layers: int) -> frozense
     if wish == "none":
         return frozenset()
     return frozenset(range(0, num_layers, 1 if wish == "all" else wish))
+
+
+def _blank_row(question: Question) -> Question:
+    """Return one row like those of a question, all zeros, where nothing is asked."""
+    arrays = {name: array for name, array in question._asdict().items() if array is not None}
+    return question._replace(**{name: np.zeros((1, *array.shape[1:]), array.dtype) for name, array in arrays.items()})
 
 
 class DivergenceError(HeadraceError):
@@ -79,24 +87,27 @@ class _Sums(NamedTuple):
     Attributes:
         weight: of all positions, and never quite 0.
         targets: positions with a weight; `by_source` of each corpus.
+        computed: positions that the model computes: all, or all but padding.
         lost: tokens that the objective found no place for, None where it moves none.
     """
 
     weight: float
     targets: float
     rows: float
+    computed: float
     lost: int | None
     by_source: tuple[float, ...]
 
     @classmethod
-    def of(cls, batch: Batch, question: Question, num_sources: int, world: World) -> "_Sums":
+    def of(cls, batch: Batch, question: Question, computed: int, num_sources: int, world: World) -> "_Sums":
         """Add up what the ranks' rows have."""
         asked = (question.weights > 0).sum(axis=1)
         by_source = np.bincount(batch.sources, weights=asked, minlength=num_sources).tolist()
         lost = 0.0 if question.left_out is None else float(question.left_out.sum())
-        mine = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), lost, *by_source]
-        weight, targets, rows, lost, *by_source = world.sum(mine)
-        return cls(max(weight, 1e-9), targets, rows, None if question.left_out is None else int(lost), (*by_source,))
+        mine = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), float(computed), lost, *by_source]
+        weight, targets, rows, computed_by_all, lost, *by_source = world.sum(mine)
+        moved = None if question.left_out is None else int(lost)
+        return cls(max(weight, 1e-9), targets, rows, computed_by_all, moved, (*by_source,))
 
     def shares(self) -> tuple[float, ...]:
         """Return the share of each corpus in the targets."""
@@ -125,12 +136,19 @@ class Learner:
     def build(cls, run: RunFile, vocab_size: int, world: World) -> "Learner":
         """Make the model of a run file at its initial values."""
         objective = run.make_objective()
-        model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, world.device)
+        sharded = run.run.parallel == "fsdp" and world.size > 1
+        place = torch.device("cpu") if sharded else world.device  # no device need hold the whole of a sharded model
+        model = build_model(run.model.resolve(vocab_size + objective.num_signs), run.run.seed, place)
         _require_sight(objective, model)
+        bf16 = choose_bf16(run.run.bf16, world.device)
         if run.run.fp8:
             require_fp8(world.device)
             use_fp8(model)
         model.recompute = _recomputed(run.run.recompute, model.config.num_layers)
+        if sharded:
+            from headrace.trainer.fsdp import shard_model
+
+            shard_model(model, world, bf16)
         return cls(
             run=run,
             world=world,
@@ -139,7 +157,7 @@ class Learner:
             optimizer=build_optimizer(model, run.optimizer),
             objective=objective,
             layout=choose_layout(world.device, run.run.compile),
-            bf16=choose_bf16(run.run.bf16, world.device),
+            bf16=bf16,
             spikes=SpikeWatch.of(run.run),
             average=MovingAverage(model, run.optimizer.ema) if run.optimizer.ema is not None else None,
         )
@@ -170,12 +188,17 @@ class Learner:
     def _compute(self, batch: Batch, num_sources: int) -> tuple[float, float, _Sums]:
         """Make the clipped gradient of the whole global batch; return loss, norm and what the batch sums up to."""
         question = self.objective.ask(batch, self.run.run.seed)
-        total = _Sums.of(batch, question, num_sources, self.world)
-        local = [self._backward(batch, question, rows, total) for rows in self.microbatches(batch)]
-        self.world.sum_gradients(self.model.parameters())
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.run.optimizer.clip or float("inf"))
+        total = _Sums.of(batch, question, self._num_computed(question), num_sources, self.world)
+        local = []
+        for rows in self.microbatches(batch):
+            local.append(self._backward(batch, question, rows, total))
+            for experts in self.model.experts():
+                experts.count()
+        self._keep_pace(batch, question, len(local), total)
+        self.world.sum_gradients(p for p in self.model.parameters() if not is_sharded(p))
+        norm = clip_gradients(self.model.parameters(), self.run.optimizer.clip, self.world)
         (loss,) = self.world.sum([sum(float(part) for part in local)])
-        return loss, float(norm), total
+        return loss, norm, total
 
     def _judge(self, loss: float, norm: float) -> Spike | None:
         """Return the spike that this step is, the same on all ranks."""
@@ -206,17 +229,31 @@ class Learner:
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Sums) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
         loss, nll, weights = self.measure(batch, question, rows)
-        for experts in self.model.experts():
-            experts.count()
-        share = loss / total.weight + self._router_loss() * (len(batch.tokens[rows]) / total.rows)
+        share = loss / total.weight + self._router_loss() * (self._num_computed(question.rows(rows)) / total.computed)
         share.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return (nll * weights).sum() / total.weight
+
+    def _keep_pace(self, batch: Batch, question: Question, passes: int, total: _Sums) -> None:
+        """Make as many passes as the rank with most rows, of a row that is not asked about: ranks reduce together."""
+        most = math.ceil(total.rows / self.world.size)
+        blank = _blank_row(question)
+        batch = replace(batch, sources=np.zeros(1, batch.sources.dtype))
+        for _ in range(passes, math.ceil(most / (self.run.optimizer.microbatch or max(1, most)))):
+            self._backward(batch, blank, slice(0, 1), total._replace(computed=math.inf))
+
+    @property
+    def _drops_padding(self) -> bool:
+        return self.layout == "pieces" and not self.model.config.num_conditions
+
+    def _num_computed(self, question: Question) -> int:
+        """Return how many positions the model computes, of which routers' losses are a mean."""
+        return int((question.documents >= 0).sum()) if self._drops_padding else question.documents.size
 
     def measure(self, batch: Batch, question: Question, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted loss of some rows, summed, and of each position that is asked nll in nats and weight."""
         part = question.rows(rows)
         sources = batch.sources[rows]
-        if self.layout == "pieces" and not self.model.config.num_conditions:
+        if self._drops_padding:
             part = part.without_padding()
         features = self._features(part, sources)
         targets, weights = self._to_device(part.targets).long(), self._to_device(part.weights)
@@ -293,8 +330,9 @@ class Learner:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was written."""
-        self.model.load_state_dict(checkpoint.model_tensors())
-        moments, average = split_average(checkpoint.optimizer_tensors())
+        model = dict(self.model.state_dict())
+        self.model.load_state_dict(checkpoint.model_tensors(model))
+        moments, average = split_average(checkpoint.optimizer_tensors(model))
         load_optimizer_tensors(self.model, self.optimizer, moments)
         if self.average is not None:
             self.average.load(average)
@@ -307,8 +345,9 @@ class Learner:
         Raises:
             RecipeError: the moments are of another optimizer.
         """
-        self.model.load_state_dict(checkpoint.model_tensors())
-        moments, average = split_average(checkpoint.optimizer_tensors())
+        model = dict(self.model.state_dict())
+        self.model.load_state_dict(checkpoint.model_tensors(model))
+        moments, average = split_average(checkpoint.optimizer_tensors(model))
         try:
             load_optimizer_tensors(self.model, self.optimizer, moments if with_optimizer else {})
         except IntegrityError as error:
@@ -325,8 +364,9 @@ class Learner:
 
     def begin_again(self) -> None:
         """Go back to the initial values."""
-        fresh = build_model(self.model.config, self.run.run.seed, self.world.device)
-        self.model.load_state_dict(fresh.state_dict())
+        fresh = build_model(self.model.config, self.run.run.seed).state_dict()
+        for name, tensor in self.model.state_dict().items():
+            put_rows(tensor, fresh[name])
         self.optimizer.state.clear()
         if self.average is not None:
             self.average = MovingAverage(self.model, self.average.decay)

@@ -1,4 +1,4 @@
-"""Linear layers without bias, plain or with standardised weights."""
+"""Linear layers without bias: plain, with standardised weights, or in float32 whatever else is rounded."""
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,18 @@ class StandardizedLinear(nn.Linear):
         variance, mean = torch.var_mean(self.weight, dim=1, keepdim=True, correction=0)
         scale = torch.rsqrt(variance * self.in_features + 1e-8) * self.gain[:, None]
         return F.linear(x, (self.weight - mean) * scale)
+
+
+class Float32Linear(nn.Linear):
+    """Computes in float32 where other layers compute in bfloat16; its weights are never rounded."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply (..., inputs)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(x.float(), self.weight)
 
 
 def make_linear(inputs: int, outputs: int, standardized: bool) -> nn.Module:

@@ -8,7 +8,8 @@ Of a matrix W with gradient G, in step t:
 
 The last factor gives an update the root mean square that AdamW's has, about 0.2 (Moonlight: Liu et al. 2025), so that
 learning rate and weight decay are AdamW's. The iterations have the coefficients of Jordan et al.: singular values end
-between 0.7 and 1.2, not at 1. They are computed in bfloat16 on a GPU and in float32 on a CPU.
+between 0.7 and 1.2, not at 1. They are computed in bfloat16 on a GPU and in float32 on a CPU. Of a matrix that is cut
+over ranks (`fsdp`) the momentum is cut, too; each rank gathers M, makes all of O, and takes its rows of it.
 """
 
 import math
@@ -18,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+
+from headrace.trainer.sharded import local, own_rows, whole_of
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 TINY = 1e-7
@@ -88,14 +91,16 @@ class Muon(torch.optim.Optimizer):
         state = self.state[weight]
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].lerp_(weight.grad, 1 - self.momentum)
-        update = weight.grad.lerp(momentum, self.momentum)
-        weight.mul_(1 - rate * weight_decay)
+        gradient = local(weight.grad)
+        momentum = local(state["momentum"]).lerp_(gradient, 1 - self.momentum)
+        update = whole_of(weight, gradient.lerp(momentum, self.momentum))
+        mine = local(weight)
+        mine.mul_(1 - rate * weight_decay)
         dtype = self.dtype or (torch.bfloat16 if weight.is_cuda else torch.float32)
-        pairs = zip(torch.split(weight, list(parts), -2), torch.split(update, list(parts), -2), strict=True)
-        for part, direction in pairs:
-            factor = orthogonal_factor(direction, self.iterations, dtype)
-            part.add_(factor.to(part.dtype), alpha=-rate * update_scale(*part.shape[-2:]))
+        for part in torch.split(update, list(parts), -2):
+            factor = orthogonal_factor(part, self.iterations, dtype)
+            part.copy_(factor.to(part.dtype)).mul_(update_scale(*part.shape[-2:]))
+        mine.add_(own_rows(weight, update), alpha=-rate)
 
     def _adamw_step(self, group: dict[str, Any]) -> None:
         parameters = [parameter for parameter in group["params"] if parameter.grad is not None]

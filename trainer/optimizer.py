@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from headrace.pipeline.errors import IntegrityError, RecipeError
 from headrace.trainer.muon import Muon
 from headrace.trainer.run_config import GroupRule, OptimizerKind, OptimizerSection
+from headrace.trainer.sharded import is_sharded
 
 MOMENTS: Mapping[OptimizerKind, tuple[str, ...]] = {
     "adamw": ("exp_avg", "exp_avg_sq", "step"),
@@ -42,10 +43,12 @@ class Treatment(NamedTuple):
 def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[str, Any]]:
     """Return the groups for an optimizer, one for each treatment; `factor` is that of the learning rate.
 
+    Sharded parameters and whole ones are groups of their own, because no kernel takes both.
+
     Raises:
         RecipeError: a rule fits no parameter, or none that an earlier rule left, or would have Muon train a vector.
     """
-    groups: dict[Treatment, dict[str, Any]] = {}
+    groups: dict[tuple[Treatment, bool], dict[str, Any]] = {}
     parts = dict(_fused_rows(model))
     used: set[int] = set()
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -53,7 +56,7 @@ def parameter_groups(model: nn.Module, section: OptimizerSection) -> list[dict[s
         treatment, number = _treat(name, parameter, section)
         used |= {number} if number is not None else set()
         new = {"params": [], "weight_decay": treatment.weight_decay, "factor": treatment.learning_rate}
-        group = groups.setdefault(treatment, new | ({"kind": treatment.kind, "parts": []}))
+        group = groups.setdefault((treatment, is_sharded(parameter)), new | ({"kind": treatment.kind, "parts": []}))
         group["params"].append(parameter)
         if treatment.kind == "muon":
             group["parts"].append(parts.get(name, (parameter.shape[-2],)))

@@ -1,4 +1,4 @@
-"""Data parallelism: every rank holds the whole model and takes its rows of each step.
+"""Data parallelism: every rank takes its rows of each step, and holds the whole model (`ddp`) or a part (`fsdp`).
 
 Ranks start from equal weights (they depend on the seed alone), sum their gradients once per step, each already
 divided by the weight of the whole global batch, and so stay equal. `torchrun` starts the processes; alone, there is a
@@ -25,19 +25,33 @@ class World:
     rank: int
     size: int
     device: torch.device
+    aside: dist.ProcessGroup | None = None
+    """The same ranks once more, for a thread that exchanges numbers while steps go on."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes logs and checkpoints."""
+        """Whether this rank writes logs, and says what is a checkpoint."""
         return self.rank == 0
 
     def sum(self, values: Sequence[float]) -> list[float]:
         """Return the sums over all ranks, in float64."""
+        return self._sum(values, self.device, None)
+
+    def sum_aside(self, values: Sequence[float]) -> list[float]:
+        """Return the sums over all ranks, asked by the thread of each that is not taking steps."""
+        return self._sum(values, torch.device("cpu"), self.aside)
+
+    def _sum(self, values: Sequence[float], device: torch.device, group: dist.ProcessGroup | None) -> list[float]:
         if self.size == 1:
             return list(values)
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
+        total = torch.tensor(values, dtype=torch.float64, device=device)
+        dist.all_reduce(total, group=group)
         return [float(value) for value in total.tolist()]
+
+    def tell(self, values: Sequence[float]) -> list[float]:
+        """Return the numbers that the first rank has; those of other ranks do not matter."""
+        length = int(self.sum([float(len(values)) if self.is_first else 0.0])[0])
+        return self.sum(list(values) if self.is_first else [0.0] * length)
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
         """Replace each gradient by its sum over all ranks."""
@@ -50,6 +64,26 @@ class World:
     def wait(self) -> None:
         """Wait until every rank is here."""
         self.sum([0.0])
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+"""One process that trains with no other."""
+
+
+def _form_group(backend: str) -> None:
+    """Form the group of all ranks.
+
+    Where `torchrun` starts processes again, its store still has the addresses of those before (pytorch issue 135712).
+    On one node the number of the attempt keeps them apart; nodes count each for itself, so that several need
+    `TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1`.
+    """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("GROUP_WORLD_SIZE") != "1":
+        dist.init_process_group(backend)
+        return
+    shared, rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]  # torch does not say it exports it
+    store = dist.PrefixStore(f"attempt {attempt}", shared)  # type: ignore[attr-defined]  # nor this
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size)
 
 
 @contextmanager
@@ -70,9 +104,9 @@ def join_world(device_name: str = "auto") -> Iterator[World]:
         # The compiler's modules keep the group that exists when they are imported, as a default argument: its threads
         # would outlive `destroy_process_group`, and one that lets go of a tensor while Python ends aborts it.
         importlib.import_module("torch._dynamo")
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        _form_group("nccl" if device.type == "cuda" else "gloo")
+    aside = dist.new_group(backend="gloo")
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), device)
+        yield World(dist.get_rank(), dist.get_world_size(), device, aside)
     finally:
-        if started:
-            dist.destroy_process_group()
+        dist.destroy_process_group(None if started else aside)

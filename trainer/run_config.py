@@ -58,6 +58,8 @@ class RunSection(Section):
     """Losses that the median is of."""
     spike_batches: int = Field(default=2, ge=1)
     """Batches that `rewind` leaves out, the spike's the last of them."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """Of several ranks (`torchrun`): each holds the whole model, or a part of it."""
     peak_flops: float | None = Field(default=None, gt=0)
     """Operations per second of one device, for the MFU of hardware that `trainer.flops` does not know."""
 
@@ -177,6 +179,8 @@ class CheckpointSection(Section):
 
     every: int | None = Field(default=None, ge=1)
     keep: int = Field(default=2, ge=1)
+    keep_every: int | None = Field(default=None, ge=1)
+    """Checkpoints of steps that are a multiple of this stay for good, beside the newest `keep`."""
 
 
 class LogSection(Section):

@@ -14,16 +14,7 @@ from typing import Any
 
 from headrace.pipeline.errors import InputError, StoreError
 from headrace.trainer.batch import BatchSource
-from headrace.trainer.checkpoint import (
-    Checkpoint,
-    checkpoint_path,
-    find_checkpoints,
-    latest_checkpoint,
-    open_checkpoint,
-    prune_checkpoints,
-    save_checkpoint,
-    set_aside_newer,
-)
+from headrace.trainer.checkpoint import Checkpoint, find_checkpoints, latest_checkpoint, set_aside_newer
 from headrace.trainer.device import describe_environment
 from headrace.trainer.evaluation.heldout import check_domain, evaluate_source
 from headrace.trainer.flops import flops_per_token, peak_flops
@@ -31,6 +22,7 @@ from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import History, RunRecord, known_start, require_same_run
+from headrace.trainer.saving import Saver
 from headrace.trainer.seeds import derive_seed, generator_states, restore_generators, seed_generators
 from headrace.trainer.spikes import Spike, tell
 from headrace.trainer.start import Start, find_start
@@ -49,7 +41,7 @@ class Session:
         start: the checkpoint of another run that it began with.
         resumed_from: step of the checkpoint that this process started from.
         tokens: targets of the whole run so far; `tokens_here` and `seconds` are of this process.
-        saved: step of the newest checkpoint.
+        saver: writes checkpoints, in a thread of its own; `saved` is the step of the newest, written or under way.
         last: record of the newest step of this process.
     """
 
@@ -59,6 +51,7 @@ class Session:
     out: Path
     learner: Learner
     record: RunRecord
+    saver: Saver
     start: Start | None = None
     resumed_from: int | None = None
     tokens: int = 0
@@ -87,9 +80,17 @@ class Session:
         """Where checkpoints lie."""
         return self.out / "checkpoints"
 
-    def agree(self, stop: bool) -> bool:
-        """Return whether any rank was told to stop, the same on all of them."""
-        return self.world.sum([float(stop)])[0] > 0
+    def agree(self, told: Sequence[bool]) -> list[bool]:
+        """Return which of several things any rank was told, the same on all of them.
+
+        Raises:
+            StoreError: a checkpoint that was begun could not be written.
+        """
+        *counts, failed = self.world.sum([*map(float, told), float(self.saver.has_failed)])
+        if failed:
+            self.saver.wait()
+            raise StoreError(f"{self.folder}: another rank could not write a checkpoint, and says why")
+        return [count > 0 for count in counts]
 
     def require_step(self) -> None:
         """Raise `InputError` if the source has no batch for the next step, after a checkpoint was written."""
@@ -97,6 +98,7 @@ class Session:
             self.source.require(self.learner.step + 1, self.world.size)
         except InputError:
             self.save()
+            self.saver.wait()
             raise
 
     def advance(self) -> dict[str, Any]:
@@ -141,7 +143,8 @@ class Session:
             return False
         watch = self.learner.spikes
         found, left_out = watch.found, watch.left_out | set(range(first, spike.step + 1))
-        checkpoint = _agree_on_checkpoint(self.folder, self.world, first)
+        self.saver.wait()  # the one under way may be what the run goes back to, or what it is to set aside
+        checkpoint = latest_checkpoint(self.folder, self.world, first)
         if checkpoint is None:
             self._begin()
         else:
@@ -199,28 +202,20 @@ class Session:
     def reweigh(self, weights: Sequence[float] | None) -> None:
         """Give the corpora other weights from the next step on, those of the first rank; None changes nothing."""
         told = [float(weights is not None), *(weights or ())] if self.world.is_first else [0.0]
-        if self.world.size > 1:
-            told = self._first_rank_s(told)
+        told = self.world.tell(told)
         if told[0]:
             self.source.reweigh(self.learner.step, told[1:])
 
-    def _first_rank_s(self, values: Sequence[float]) -> list[float]:
-        """Return the numbers that the first rank has."""
-        length = int(self.world.sum([float(len(values)) if self.world.is_first else 0.0])[0])
-        return self.world.sum(list(values) if self.world.is_first else [0.0] * length)
-
     def save(self) -> None:
-        """Write a checkpoint on the first rank, unless this step's is there; then remove what is too old.
+        """Begin to write a checkpoint, unless this step's is there; `saver.wait` returns when it is on the disk.
 
         Before the first step there is nothing that the run file does not say.
         """
         if self.learner.step > self.first_step and self.saved != self.learner.step:
             self.saved = self.learner.step
             self._share_quarantine()
-            if self.world.is_first:
-                save_checkpoint(self.folder, *self.learner.tensors(), self._state())
-                prune_checkpoints(self.folder, self.run.checkpoint.keep, self._back_to)
-        self.world.wait()
+            values = self._state() if self.world.is_first else generator_states()
+            self.saver.start(self.learner.step, *self.learner.tensors(), values, self._back_to)
 
     @property
     def _back_to(self) -> int | None:
@@ -260,6 +255,8 @@ class Session:
         how = {"bf16": self.learner.bf16, "attention": self.learner.layout, "ranks": self.world.size}
         if self.run.run.fp8:
             how["fp8"] = True
+        if self.world.size > 1 and self.run.run.parallel != "ddp":
+            how["parallel"] = self.run.run.parallel
         return {**describe_environment(self.world.device), **how, "microbatch": self.run.optimizer.microbatch}
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -275,7 +272,7 @@ class Session:
         """Begin with what the checkpoint of another run has."""
         if self.start is None:
             return
-        checkpoint = self.start.open(self.learner.model.config)
+        checkpoint = self.start.open(self.learner.model.config, self.world)
         self.learner.take_up(checkpoint, self.start.with_optimizer, self.first_step)
         if not self.start.recount:
             self.tokens = int(checkpoint.state["tokens"])
@@ -290,9 +287,13 @@ class Session:
         self.source.replay(())
         self.tokens, self.saved = 0, None
         self.take_up()
+        self._seed(0)
         if self.world.is_first:
-            seed_generators(derive_seed(self.run.run.seed, "rank", 0, "step", 0))
             set_aside_newer(self.folder, self.first_step)
+
+    def _seed(self, step: int) -> None:
+        """Give this rank generators of its own, where no checkpoint has them."""
+        seed_generators(derive_seed(self.run.run.seed, "rank", self.world.rank, "step", step))
 
     def _go_to(self, checkpoint: Checkpoint) -> None:
         """Be where a checkpoint was written; what is newer is set aside."""
@@ -302,8 +303,12 @@ class Session:
         self.source.mend(history.quarantined)
         self.tokens = int(checkpoint.state["tokens"])
         self.saved = checkpoint.step
+        generators = checkpoint.generators(self.world.rank, self.world.size)
+        if generators is not None:
+            restore_generators(generators)
+        else:
+            self._seed(checkpoint.step)
         if self.world.is_first:
-            restore_generators(checkpoint.state["generators"])
             set_aside_newer(self.folder, checkpoint.step)
 
 
@@ -329,24 +334,15 @@ def begin(
     if resume:
         require_same_run(record, out)
     learner = Learner.build(run, source.vocab_size, world)
-    session = Session(run, source, world, out, learner, record, start)
-    checkpoint = _agree_on_checkpoint(folder, world) if resume else None
-    seed_generators(derive_seed(run.run.seed, "rank", world.rank, "step", checkpoint.step if checkpoint else 0))
+    session = Session(run, source, world, out, learner, record, Saver(folder, run.checkpoint, world), start)
+    checkpoint = latest_checkpoint(folder, world) if resume else None
     if checkpoint is not None:
         session.restore(checkpoint)
     else:
+        session._seed(0)
         session.take_up()
     source.require(session.learner.step if controlled else run.run.steps, world.size)
     world.wait()
     if world.is_first:
         record.write(out)
     return session
-
-
-def _agree_on_checkpoint(folder: Path, world: World, until: int | None = None) -> Checkpoint | None:
-    """Return the checkpoint that the first rank chose, at most of a step."""
-    chosen = latest_checkpoint(folder, until) if world.is_first else None
-    step = int(world.sum([float(chosen.step) if chosen else 0.0])[0])
-    if world.is_first or step == 0:
-        return chosen
-    return open_checkpoint(checkpoint_path(folder, step))

@@ -13,12 +13,14 @@ from typing import Any
 from headrace.pipeline.errors import InputError, IntegrityError, RecipeError
 from headrace.trainer.checkpoint import (
     Checkpoint,
-    checkpoint_path,
     find_checkpoints,
     latest_checkpoint,
     manifest_digest,
     open_checkpoint,
+    open_together,
+    step_of,
 )
+from headrace.trainer.checkpoint_files import MANIFEST, checkpoint_path
 from headrace.trainer.model_config import ModelConfig
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile, RunSection
@@ -48,8 +50,8 @@ class Start:
             "recount": self.recount,
         }
 
-    def open(self, model: ModelConfig) -> Checkpoint:
-        """Verify the checkpoint and read its state.
+    def open(self, model: ModelConfig, world: World) -> Checkpoint:
+        """Verify the checkpoint, all ranks together, and read its state.
 
         Raises:
             InputError: it is not there any more.
@@ -58,7 +60,7 @@ class Start:
         """
         if not self.path.is_dir():
             raise InputError(f"{self.path}: the checkpoint that the run starts from is not there any more")
-        checkpoint = open_checkpoint(self.path)
+        checkpoint = open_together(self.path, world)
         if manifest_digest(self.path) != self.digest:
             raise IntegrityError(f"{self.path}: not the checkpoint that the run started from; that was {self.digest}")
         now, then = (
@@ -91,7 +93,7 @@ def find_start(run: RunFile, known: Mapping[str, Any] | None, world: World) -> S
     if known is not None:
         return Start(_place(section, known["step"]), known["step"], known["checkpoint"], *how)
     path = _find(section, world)
-    start = Start(path, open_checkpoint(path).step, manifest_digest(path), *how)
+    start = Start(path, open_together(path, world).step, manifest_digest(path), *how)
     if start.first_step >= section.steps:
         raise RecipeError(
             f"run.steps = {section.steps}: {path} has taken {start.step} steps, and they count on; "
@@ -103,7 +105,7 @@ def find_start(run: RunFile, known: Mapping[str, Any] | None, world: World) -> S
 def _place(section: RunSection, step: int) -> Path:
     """Return where the checkpoint of a step lies, if it does."""
     folder = Path(section.start or "")
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         return folder
     return checkpoint_path(_checkpoints(folder), step)
 
@@ -115,7 +117,7 @@ def _checkpoints(folder: Path) -> Path:
 def _find(section: RunSection, world: World) -> Path:
     folder = Path(section.start or "")
     where = f"run.start = {section.start!r}"
-    if (folder / "manifest.json").exists():
+    if (folder / MANIFEST).exists():
         if section.start_step not in (None, open_checkpoint(folder).step):
             raise InputError(f"{where}: a checkpoint, but not of run.start_step = {section.start_step}")
         return folder
@@ -123,12 +125,12 @@ def _find(section: RunSection, world: World) -> Path:
     if not found:
         raise InputError(f"{where}: no checkpoint there; name what `headrace train --out` was given, or a checkpoint")
     if section.start_step is None:
-        # The first rank looks, because the other run may be writing more.
-        newest = latest_checkpoint(_checkpoints(folder)) if world.is_first else None
-        step = int(world.sum([float(newest.step) if newest is not None else 0.0])[0])
-        return checkpoint_path(_checkpoints(folder), step)
+        newest = latest_checkpoint(_checkpoints(folder), world)
+        if newest is None:
+            raise InputError(f"{where}: its checkpoints are gone")
+        return newest.path
     path = checkpoint_path(_checkpoints(folder), section.start_step)
     if path not in found:
-        steps = ", ".join(str(int(one.name.rpartition("-")[2])) for one in found)
+        steps = ", ".join(str(step_of(one)) for one in found)
         raise InputError(f"{where}: no checkpoint of run.start_step = {section.start_step}; there are those of {steps}")
     return path

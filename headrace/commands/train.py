@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from headrace.commands.why import standing_data
-from headrace.console import INTERRUPTED, Result, as_data, facts, stderr, table
+from headrace.console import INTERRUPTED, PREEMPTED, Result, as_data, facts, stderr, table
 from headrace.progress import training
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ Step = Annotated[int, typer.Option("--step", metavar="N", min=1, help="Which ste
 def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
     """Train a model as a run file says; the same run resumed at any step gives the same losses (on a CPU).
 
-    Ctrl-C ends the step under way and writes a checkpoint.
+    Ctrl-C ends the step under way and writes a checkpoint (status 130). So does SIGTERM, with status 75, on which a
+    scheduler is to start the same command with --resume.
     """
     from headrace.trainer.run_config import load_run
 
@@ -57,7 +58,8 @@ def train(run: RunFilePath, out: OutFolder, resume: Resume = False) -> Result:
     def show(console: Console) -> None:
         console.print(facts({name: _rounded(value) for name, value in as_data(report).items()}))
 
-    return Result(as_data(report), show, INTERRUPTED if report.interrupted else 0)
+    status = PREEMPTED if report.preempted else INTERRUPTED
+    return Result(as_data(report), show, status if report.interrupted else 0)
 
 
 def _check_device(run: "RunFile", path: Path) -> None:

@@ -5,7 +5,7 @@ share, and returns (B, T, C); it must keep to `context.layout`: no document ever
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -23,6 +23,16 @@ Memory = dict[str, Any]
 """What a layer remembers of the tokens before, while text is generated; empty at first, each kind fills its own."""
 
 
+class Passed:
+    """What a layer gives to later ones: one object, though FSDP hands each block a copy of its context.
+
+    Attributes:
+        first_values: values of the first layer, for value residuals.
+    """
+
+    first_values: Tensor | None = None
+
+
 @dataclass
 class Context:
     """What all layers of one forward pass share.
@@ -31,14 +41,14 @@ class Context:
         rotation: rotary angles of the positions.
         layout: where documents lie, and how to attend within them.
         condition: (B, 1, C), of models that have one.
-        first_values: values of the first layer, for value residuals.
+        passed: what a layer gives to later ones.
         memory: of the layer that is being computed, while text is generated.
     """
 
     rotation: Rotation
     layout: Layout
     condition: Tensor | None = None
-    first_values: Tensor | None = None
+    passed: Passed = field(default_factory=Passed)
     memory: Memory | None = None
 
 

@@ -76,10 +76,11 @@ class FullAttention(nn.Module):
 
     def _values(self, v: Tensor, context: Context) -> Tensor:
         if self.gives_values:
-            context.first_values = v
-        if self.value_mix is None or context.first_values is None:
+            context.passed.first_values = v
+        first = context.passed.first_values
+        if self.value_mix is None or first is None:
             return v
-        return v + self.value_mix.to(v.dtype) * (context.first_values - v)
+        return v + self.value_mix.to(v.dtype) * (first - v)
 
     def keys_in_view(self, length: int) -> int:
         """Return the length of the row, or what the pattern has of it at most."""

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from headrace.trainer.attention.contract import Context, register
 from headrace.trainer.attention.delta_rule import CHUNK, delta_rule, delta_rule_by_token
 from headrace.trainer.attention.patterns import Pattern
-from headrace.trainer.linear import make_linear
+from headrace.trainer.linear import Float32Linear, make_linear
 from headrace.trainer.norms import RMSNorm
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LinearAttention(nn.Module):
         self.heads, self.head_width = config.num_heads, config.head_width
         inner = self.heads * self.head_width
         self.qkvg = make_linear(config.width, 4 * inner, config.standardize_weights)
-        self.gates = nn.Linear(config.width, 2 * self.heads, bias=False)
+        self.gates = Float32Linear(config.width, 2 * self.heads)
         self.log_speed = nn.Parameter(torch.empty(self.heads))
         self.fade_bias = nn.Parameter(torch.empty(self.heads))
         self.norm = RMSNorm(self.head_width, config.norm_eps)
@@ -61,7 +61,7 @@ class LinearAttention(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             q, k, v, gate = (part.float() for part in split)
             q, k = (F.normalize(F.silu(part), dim=-1) for part in (q, k))
-            fade, rate = F.linear(x.float(), self.gates.weight).transpose(1, 2).chunk(2, dim=1)
+            fade, rate = self.gates(x).transpose(1, 2).chunk(2, dim=1)
             log_decay = -self.log_speed.exp()[:, None] * F.softplus(fade + self.fade_bias[:, None])
             mixed = self._mix(q, k, v, log_decay, rate.sigmoid(), context)
             mixed = self.norm(mixed) * F.silu(gate)

@@ -26,6 +26,7 @@ from headrace.trainer.batch import Batch, BatchSource
 from headrace.trainer.evaluation.estimates import Estimate, as_record, perplexity_of, ratio_of
 from headrace.trainer.learner import Learner
 from headrace.trainer.objectives.contract import Question
+from headrace.trainer.sharded import gathered
 from headrace.trainer.streaming.beside import check_names
 
 CORPUS = "corpus"
@@ -163,11 +164,12 @@ def evaluate(
     world, units = learner.world, _Units(domain, tuple(corpora))
     parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
     learner.forward.eval()
-    for batch in islice(batches, max_batches):
-        mine = slice(world.rank, None, world.size)
-        question = learner.objective.ask(batch, learner.run.run.seed)
-        numbers = units.number(batch, apart=np.array_equal(question.documents, batch.documents))
-        parts.append(_sums(learner, batch.rows(mine), question.rows(mine), numbers[mine]))
+    with gathered(learner.model):
+        for batch in islice(batches, max_batches):
+            mine = slice(world.rank, None, world.size)
+            question = learner.objective.ask(batch, learner.run.run.seed)
+            numbers = units.number(batch, apart=np.array_equal(question.documents, batch.documents))
+            parts.append(_sums(learner, batch.rows(mine), question.rows(mine), numbers[mine]))
     learner.forward.train()
     total = np.zeros((len(units), 3))
     for documents, sums in parts:
