@@ -10,6 +10,7 @@ from headrace.commands.contamination import contamination
 from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
+from headrace.commands.export import export
 from headrace.commands.index import index
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
@@ -40,6 +41,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "train": train,
         "trace": trace,
         "exposure": exposure,
+        "export": export,
         "stream check": stream_check,
         "stream export": stream_export,
         "recipes": recipes,

@@ -1,0 +1,98 @@
+"""Commands that take a trained model, or try a run: what they print and write, and what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.commands import headrace
+from tests.small_run import make_run_file
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run_file(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def trained(run_file: Path) -> Path:
+    out = run_file.with_name("run")
+    ran = headrace("train", run_file, "--out", out, "--json")
+    assert ran.status == 0, ran.err
+    return out
+
+
+# ----------------------------------------------------------------------------------------------------------- export
+
+
+def test_export_writes_what_transformers_loads_and_a_card(trained: Path, tmp_path: Path) -> None:
+    import transformers
+
+    ran = headrace("export", trained, "--to", "hf", "--out", tmp_path / "out", "--json")
+    assert ran.status == 0, ran.err
+    assert (ran.json["architecture"], ran.json["obstacles"], ran.json["step"]) == ("LlamaForCausalLM", [], 4)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    ids = tokenizer("Zürich", return_tensors="pt")
+    with torch.no_grad():
+        assert model(**ids).logits.shape == (1, ids.input_ids.shape[1], 300)
+    assert list((tmp_path / "out").glob("*.safetensors"))
+    assert not list((tmp_path / "out").glob("*.bin"))
+
+
+def test_the_card_tells_data_training_and_evaluation(trained: Path, tmp_path: Path) -> None:
+    assert headrace("export", trained, "--out", tmp_path / "out", "--json").status == 0
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    record = json.loads((trained / "run.json").read_text())
+    log = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    for told in (
+        "pipeline_tag: text-generation",
+        "- documents: 50",
+        "Sources: lines (jsonl, extracted by plain).",
+        "| MIT | 26 |\n| CC0 | 14 |\n| not named | 10 |",
+        "- steps: 4 of 4",
+        "- objective: causal",
+        "learning_rate = 0.003",
+        f"| 4 | {log[-1]['eval_loss']:.4f} | {log[-1]['bits_per_byte']:.4f} |",
+        f"- plan of the run: `{record['plan']}`",
+        f"It saw {log[-1]['tokens']:,} tokens in 4 steps.",
+    ):
+        assert told in card
+
+
+def test_a_checkpoint_is_exported_as_it_was(trained: Path, tmp_path: Path) -> None:
+    ran = headrace("export", trained / "checkpoints" / "step-00000002", "--out", tmp_path / "out", "--json")
+    assert ran.json["step"] == 2
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "- steps: 2 of 4" in card
+    assert "| 2 | " in card
+    assert "| 4 | " not in card
+    shutil.copytree(trained / "checkpoints" / "step-00000002", tmp_path / "alone")
+    ran = headrace("export", tmp_path / "alone", "--out", tmp_path / "other", "--json")
+    assert ran.json["step"] == 2, ran.err
+    assert "The log has no measurement" in (tmp_path / "other" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (["--to", "gguf"], 2, "--to takes hf"),
+        (["--dtype", "int8"], 2, "--dtype takes float32, bfloat16, float16"),
+        (["--tokens", "nowhere"], 1, "nowhere: the tokens of the run are not there any more"),
+    ],
+)
+def test_an_export_that_cannot_be_is_refused(
+    words: list[str], status: int, told: str, trained: Path, tmp_path: Path
+) -> None:
+    ran = headrace("export", trained, "--out", tmp_path / "out", *words)
+    assert ran.status == status
+    assert told in " ".join(ran.err.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
+    ran = headrace("export", tmp_path, "--out", tmp_path / "out")
+    assert (ran.status, f"{tmp_path}: no checkpoint there" in ran.err) == (1, True)
