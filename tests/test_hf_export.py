@@ -11,7 +11,7 @@ import transformers
 from torch import Tensor
 
 from headrace.pipeline.errors import InputError, IntegrityError
-from headrace.pipeline.vocabulary import END_OF_TEXT, Vocabulary
+from headrace.pipeline.vocabulary import Vocabulary
 from headrace.trainer.attention.layouts import LAYOUTS
 from headrace.trainer.attention.seen import Seen
 from headrace.trainer.exports import hf
@@ -21,11 +21,11 @@ from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.model_config import ModelConfig
 from headrace.trainer.objectives.causal import Causal
 from headrace.trainer.objectives.contract import Sight
+from tests.small_vocabulary import TEXT, make_vocabulary
 from tests.test_variants import SHAPE, VARIANTS
 
 VOCABULARY = 280
 LENGTH = 64
-TEXT = "the quick brown fox, naïvely: 12 dogs"
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,8 @@ PREFIX = Seeing(sight="prefix")
 
 
 @pytest.fixture(scope="module")
-def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Vocabulary:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator([TEXT] * 5 + ["the dogs and the foxes of the browns"] * 5, trainer)
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    path.write_text(tokenizer.to_str(), encoding="utf-8")
-    found = Vocabulary.load(path)
-    assert found.size == VOCABULARY
-    return found
+def vocabulary() -> Vocabulary:
+    return make_vocabulary(VOCABULARY)
 
 
 @pytest.fixture(autouse=True)

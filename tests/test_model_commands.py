@@ -96,3 +96,61 @@ def test_an_export_that_cannot_be_is_refused(
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     ran = headrace("export", tmp_path, "--out", tmp_path / "out")
     assert (ran.status, f"{tmp_path}: no checkpoint there" in ran.err) == (1, True)
+
+
+# --------------------------------------------------------------------------------------------------------- generate
+
+
+def test_generate_writes_what_follows(trained: Path, tmp_path: Path) -> None:
+    words = ["generate", trained, "--prompt", "Zürich", "--max-tokens", 40, "--seed", 1, "--top-k", 50, "--top-p", 0.9]
+    ran = headrace(*words)
+    assert ran.status == 0, ran.err
+    told = headrace(*words, "--json").json
+    assert ran.out == f"Zürich{told['text']}\n"
+    assert "ended by: max tokens" in ran.err
+    assert (len(told["tokens"]), told["ended_by"], told["step"], told["seed"]) == (40, "max tokens", 4, 1)
+    assert told["prompt"] == "Zürich"
+    (tmp_path / "prompt").write_text("Zürich", encoding="utf-8")
+    from_file = headrace("generate", trained, "--prompt-file", tmp_path / "prompt", *words[4:], "--json").json
+    assert from_file["text"] == told["text"]
+    older = headrace("generate", trained / "checkpoints" / "step-00000002", *words[2:], "--json").json
+    assert older["step"] == 2
+
+
+def test_generate_stops_and_tells_what_was_cut(trained: Path) -> None:
+    words = ["generate", trained, "--prompt", "Zürich " * 30, "--temperature", 0, "--max-tokens", 20, "--json"]
+    told = headrace(*words).json
+    assert told["prompt_cut"] == told["prompt_tokens"] - 32
+    assert told["text"]
+    stop = told["text"][-3:-1]
+    stopped = headrace(*words, "--stop", stop).json
+    assert (stopped["text"], stopped["ended_by"]) == (told["text"][: told["text"].index(stop)], "stop string")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ([], 2, "give one of --prompt and --prompt-file"),
+        (["--prompt", "a", "--prompt-file", "b"], 2, "give one of --prompt and --prompt-file"),
+        (["--prompt-file", "nowhere"], 1, "nowhere: cannot be read"),
+        (["--prompt", "a", "--top-p", "2"], 1, "top_p = 2.0 must be above 0"),
+        (["--prompt", "a", "--condition", "1"], 1, "condition = 1: the model has no conditions"),
+        (["--prompt", "a", "--device", "tpu"], 1, "'tpu'"),
+    ],
+)
+def test_a_text_that_cannot_be_written_is_refused(words: list[str], status: int, told: str, trained: Path) -> None:
+    ran = headrace("generate", trained, *words)
+    assert ran.status == status
+    assert told in " ".join(ran.err.split())
+
+
+def test_a_prompt_that_is_no_text_is_named(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompt").write_bytes(b"ab\xff")
+    ran = headrace("generate", trained, "--prompt-file", tmp_path / "prompt")
+    assert (ran.status, "byte 2 is not UTF-8" in ran.err) == (1, True)
+
+
+def test_a_terminal_is_given_no_control_characters() -> None:
+    from headrace.commands.generate import _harmless
+
+    assert _harmless("a\x1b[31m\n\tb\x07é🏳️‍🌈\x9b").replace("\N{REPLACEMENT CHARACTER}", "?") == "a?[31m\n\tb?é🏳️‍🌈?"

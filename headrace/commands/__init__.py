@@ -11,6 +11,7 @@ from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
 from headrace.commands.export import export
+from headrace.commands.generate import generate
 from headrace.commands.index import index
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "train": train,
         "trace": trace,
         "exposure": exposure,
+        "generate": generate,
         "export": export,
         "stream check": stream_check,
         "stream export": stream_export,
