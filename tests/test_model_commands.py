@@ -154,3 +154,31 @@ def test_a_terminal_is_given_no_control_characters() -> None:
     from headrace.commands.generate import _harmless
 
     assert _harmless("a\x1b[31m\n\tb\x07é🏳️‍🌈\x9b").replace("\N{REPLACEMENT CHARACTER}", "?") == "a?[31m\n\tb?é🏳️‍🌈?"
+
+
+# ----------------------------------------------------------------------------------------------- lr-find and profile
+
+
+def test_lr_find_leaves_the_run_alone(run_file: Path, trained: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in run_file.parent.rglob("*"))
+    ran = headrace("lr-find", run_file, "--steps", 40, "--from", 1e-5, "--json")
+    assert ran.status == 0, ran.err
+    assert ran.json["ended_by"] in ("steps", "rising loss")
+    assert 1e-5 < ran.json["suggestion"] < 1
+    shown = headrace("lr-find", run_file, "--steps", 40, "--from", 1e-5)
+    assert f"{ran.json['suggestion']:.2e}" in shown.out
+    assert sorted((path, path.stat().st_mtime_ns) for path in run_file.parent.rglob("*")) == before
+    refused = headrace("lr-find", run_file, "--from", 2)
+    assert (refused.status, "above the first" in refused.err) == (1, True)
+
+
+def test_profile_writes_a_trace_and_nothing_else(run_file: Path, trained: Path, tmp_path: Path) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in run_file.parent.rglob("*"))
+    ran = headrace("profile", run_file, "--out", tmp_path / "trace.json", "--steps", 1, "--warmup", 0, "--json")
+    assert ran.status == 0, ran.err
+    assert sum(ran.json["shares"].values()) == pytest.approx(1)
+    assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    shown = headrace("profile", run_file, "--out", tmp_path / "trace.json", "--steps", 1, "--top", 3)
+    for word in ("stream", "forward", "backward", "optimizer", "peak memory", "operator"):
+        assert word in shown.out
+    assert sorted((path, path.stat().st_mtime_ns) for path in run_file.parent.rglob("*")) == before

@@ -22,6 +22,7 @@ from headrace.commands.stream import exposure, stream_check, stream_export
 from headrace.commands.suppress import suppress_add, suppress_check, suppress_list, suppress_remove
 from headrace.commands.takedown import takedown
 from headrace.commands.train import trace, train
+from headrace.commands.trial import lr_find, profile
 from headrace.commands.verify import verify
 from headrace.commands.why import why
 from headrace.console import Result
@@ -39,6 +40,8 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "contamination": contamination,
         "index": index,
         "diff": diff,
+        "lr-find": lr_find,
+        "profile": profile,
         "train": train,
         "trace": trace,
         "exposure": exposure,
