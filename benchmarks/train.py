@@ -13,7 +13,6 @@ Figures are medians of rounds, `spread` is the range of the rounds' ratios.
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class RandomRows:
     rows: int
     sequence_length: int
     document: int
+    names: tuple[str, ...] = ("random",)
 
     def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """Return the batch of a step."""
@@ -137,7 +138,8 @@ def print_memory(options: Namespace) -> None:
     if torch.cuda.is_available():
         print(torch.cuda.max_memory_allocated() / 1e6)
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+        status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage counts what the parent held, too
+        print(int(status.partition("VmHWM:")[2].split()[0]) / 1e3)
 
 
 def speed(options: Namespace) -> list[dict[str, Any]]:
