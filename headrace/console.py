@@ -118,7 +118,7 @@ def fail(message: str, kind: str, as_json: bool, status: int) -> int:
 def print_result(result: Result, as_json: bool) -> None:
     """Print a result to stdout, and make sure that it has arrived."""
     if as_json:
-        print(json.dumps(result.data, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(dict(result.data), ensure_ascii=False, allow_nan=False))
     else:
         result.show(stdout())
     sys.stdout.flush()

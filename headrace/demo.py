@@ -159,26 +159,16 @@ def train_model(run_file: Path, out: Path) -> tuple["TrainReport", "Stream"]:
 
 def draw_sample(report: "TrainReport", stream: "Stream") -> str:
     """Return what the model makes of the prompt."""
-    import torch
-    from tokenizers import Tokenizer
-
     from headrace.trainer.checkpoint import open_checkpoint, restore_model
-    from headrace.trainer.sample import generate
+    from headrace.trainer.completion import complete
+    from headrace.trainer.generate import Reader
+    from headrace.trainer.sampling import Sampling
 
     assert report.checkpoint is not None, "a finished run has a checkpoint"
-    tokenizer = Tokenizer.from_file(str(stream.corpora[0].tokenizer_path))
-    model = restore_model(open_checkpoint(report.checkpoint)).eval()
-    drawn = generate(
-        model,
-        tokenizer.encode(PROMPT).ids,
-        SAMPLE_TOKENS,
-        temperature=0.7,
-        top_k=40,
-        generator=torch.Generator().manual_seed(0),
-        context=stream.sequence_length,
-    )
-    text: str = tokenizer.decode(drawn)
-    return PROMPT + text
+    reader = Reader(restore_model(open_checkpoint(report.checkpoint)).eval())
+    vocabulary, context = stream.corpora[0].vocabulary, stream.sequence_length
+    sampling = Sampling(temperature=0.7, top_k=40)
+    return PROMPT + complete(reader, vocabulary, PROMPT, SAMPLE_TOKENS, sampling, seed=0, context=context).text
 
 
 def next_commands(demo: Demo) -> list[tuple[str, str]]:
@@ -191,6 +181,7 @@ def next_commands(demo: Demo) -> list[tuple[str, str]]:
         ("the way to the corpus, with samples of what was dropped", line("inspect", short(demo.built.path("corpus")))),
         ("which documents the last batch held", line("trace", short(demo.run), "--step", str(demo.report.step))),
         ("one of them: why it is there, and its bytes again", line("why", *self_named(demo, store))),
+        ("more of what the model writes", line("generate", short(demo.run), "--prompt", PROMPT)),
         ("what another threshold would do: nothing is measured again", line("plan", *again)),
         ("do it", line("build", *again)),
         ("hash every byte of the store again", line("verify", store)),

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor
 
-from headrace.trainer.attention.layouts import LAYOUTS, ONLY_ALL, Layout, choose_layout
+from headrace.trainer.attention.layouts import LAYOUTS, ONLY_ALL, choose_layout
 from headrace.trainer.attention.seen import Seen
 from headrace.trainer.flops import count_parameters, flops_per_token, peak_flops
 from headrace.trainer.model import Transformer, build_model, logits_of
 from headrace.trainer.model_config import SIZES, ModelConfig, ModelSection, named_config
 from headrace.trainer.rotary import rotate, rotation_at
-from headrace.trainer.sample import generate
 
 SMALL = ModelConfig(vocab_size=97, num_layers=2, width=48, num_heads=4, num_kv_heads=2, ffn_width=64)
 
@@ -175,18 +174,3 @@ def test_layouts_suit_their_devices() -> None:
     assert choose_layout(cpu, compiled=False) == "pieces"
     assert choose_layout(cpu, compiled=True) == choose_layout(cuda, compiled=False) == "mask"
     assert choose_layout(cuda, compiled=True) == "flex"
-
-
-def test_generation_is_greedy_seeded_and_bounded() -> None:
-    model = build_model(SMALL, seed=2)
-    tokens = [1, 2, 3]
-    greedy = generate(model, tokens, 5, temperature=0)
-    layout: Layout = LAYOUTS["mask"](Seen.of(torch.zeros(1, 3, dtype=torch.int32)), ONLY_ALL)
-    features = model(torch.tensor([tokens]), torch.arange(3)[None], layout)
-    assert greedy[0] == int(model.logits(features)[0, -1].argmax())
-    assert greedy == generate(model, tokens, 5, temperature=0.7, top_k=1)
-    drawn = [generate(model, tokens, 8, generator=torch.Generator().manual_seed(4)) for _ in range(2)]
-    assert drawn[0] == drawn[1]
-    assert len(generate(model, tokens, 6, context=2)) == 6
-    with pytest.raises(ValueError, match="prompt"):
-        generate(model, [], 1)

@@ -16,6 +16,7 @@ from headrace.trainer.attention.delta_rule import delta_rule, delta_rule_by_toke
 from headrace.trainer.attention.layouts import LAYOUTS
 from headrace.trainer.attention.patterns import EVERYTHING, Blocks, Pattern, Window
 from headrace.trainer.attention.seen import Seen
+from headrace.trainer.batch import IGNORE
 from headrace.trainer.experts import Experts
 from headrace.trainer.flops import count_parameters, flops_per_token
 from headrace.trainer.learner import Learner
@@ -23,8 +24,10 @@ from headrace.trainer.linear import StandardizedLinear
 from headrace.trainer.loss import weighted_nll
 from headrace.trainer.model import Transformer, build_model
 from headrace.trainer.model_config import ModelConfig
+from headrace.trainer.norms import ConditionalNorm, Conditions, make_norm
 from headrace.trainer.objectives.contract import Sight
 from headrace.trainer.parallel import World
+from headrace.trainer.run_config import parse_run
 from tests.tiny_stream import TinyStream, tiny_run
 
 SHAPE: dict[str, Any] = {
@@ -279,8 +282,9 @@ def experts(balance: Any = "loss", shared: bool = False, chosen: int = 2) -> Exp
 
 @pytest.mark.parametrize("balance", ["loss", "bias"])
 @pytest.mark.parametrize("shared", [False, True])
-def test_experts_are_the_sum_over_those_chosen_token_by_token(balance: str, shared: bool) -> None:
-    made, x = experts(balance, shared), torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(9))
+@pytest.mark.parametrize("k", [1, 2])
+def test_experts_are_the_sum_over_those_chosen_token_by_token(balance: str, shared: bool, k: int) -> None:
+    made, x = experts(balance, shared, k), torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(9))
     with torch.no_grad():
         actual = made(x)
         for row in range(2):
@@ -288,14 +292,14 @@ def test_experts_are_the_sum_over_those_chosen_token_by_token(balance: str, shar
                 token = x[row, place]
                 logits = made.router(token)
                 scores = logits.softmax(0) if balance == "loss" else logits.sigmoid()
-                chosen = scores.topk(2).indices.tolist()
-                total = float(sum(scores[one] for one in chosen))
+                chosen = scores.topk(k).indices.tolist()
+                total = float(sum(scores[one] for one in chosen)) if len(chosen) > 1 else 1.0
                 wanted = sum(scores[one] / total * made.experts[one](token) for one in chosen)
                 if made.shared is not None:
                     wanted = wanted + made.shared(token)
                 torch.testing.assert_close(actual[row, place], wanted, rtol=1e-4, atol=1e-5)
     assert made.routing is not None
-    assert int(made.routing.load.sum()) == 2 * 18
+    assert int(made.routing.load.sum()) == k * 18
 
 
 def test_balance_loss_is_one_where_all_is_even_and_the_number_of_experts_where_one_has_all() -> None:
@@ -391,3 +395,77 @@ def test_leaving_padding_out_changes_neither_loss_nor_gradients(name: str) -> No
     torch.testing.assert_close(found[0][:2], found[1][:2], rtol=1e-4, atol=1e-4)
     for key, grad in found[0][2].items():
         torch.testing.assert_close(grad, found[1][2][key], rtol=1e-3, atol=1e-4)
+
+
+def test_a_small_scale_of_a_condition_counts_in_bfloat16() -> None:
+    norm = ConditionalNorm(make_norm("rms", 8, 1e-5), 8)
+    for parameter in norm.parameters():
+        torch.nn.init.constant_(parameter, 0.0)
+    torch.nn.init.ones_(norm.norm.weight)  # type: ignore[arg-type]
+    torch.nn.init.constant_(norm.modulate.bias, 0.003)
+    with torch.autocast("cpu", torch.bfloat16):
+        normed = norm(torch.ones(1, 1, 8), Conditions(torch.zeros(1, 8), torch.zeros(1, 1, dtype=torch.long)))
+    torch.testing.assert_close(normed, torch.full((1, 1, 8), 1.006), rtol=1e-4, atol=0)
+
+
+def test_the_gradient_of_features_is_scaled_exactly() -> None:
+    x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    head, targets = torch.randn(17, 8, generator=torch.Generator().manual_seed(1)), torch.arange(4)
+    whole, _ = weighted_nll(x, head, targets, torch.ones(4))
+    (once,) = torch.autograd.grad(whole, x)
+    again, _ = weighted_nll(x, head, targets, torch.ones(4))
+    (part,) = torch.autograd.grad(again / 300, x)
+    torch.testing.assert_close(part, (once.float() / 300).bfloat16(), rtol=0, atol=0)
+
+
+def test_a_router_with_one_expert_a_token_learns() -> None:
+    made, x = experts(chosen=1), torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(9))
+    made(x).square().sum().backward()
+    assert made.router.weight.grad is not None
+    assert made.router.weight.grad.abs().max() > 1e-3
+
+
+def test_padding_counts_for_no_expert() -> None:
+    made, x = experts(), torch.randn(2, 9, 16, generator=torch.Generator().manual_seed(9))
+    counted = torch.ones(2, 9, dtype=torch.bool)
+    counted[:, 5:] = False
+    made(x[:, :5])
+    alone = made.routing
+    made(x, counted)
+    assert alone is not None
+    assert made.routing is not None
+    torch.testing.assert_close(made.routing.load, alone.load)
+    torch.testing.assert_close(made.routing.balance_loss, alone.balance_loss)
+    torch.testing.assert_close(made.routing.z_loss, alone.z_loss)
+
+
+def test_a_microbatch_of_padding_alone_trains_nothing() -> None:
+    for name in ("llama", "linear", "experts"):
+        config = ModelConfig(**{**SHAPE, "vocab_size": 64}, **VARIANTS[name])
+        learner = Learner.build(tiny_run(), 64, World(0, 1, torch.device("cpu")))
+        learner.model = build_model(config, seed=1)
+        learner.forward = learner.model
+        batch = TinyStream().batch(0)
+        batch.documents[2], batch.targets[2] = -1, IGNORE
+        loss, nll, _ = learner.measure(batch, learner.objective.ask(batch, 0), slice(2, 3))
+        assert (float(loss.detach()), len(nll)) == (0.0, 0)
+
+
+def test_a_piece_goes_on_behind_padding_in_its_midst() -> None:
+    documents = torch.tensor([[0, 0, -1, -1, 0, 0, 1, -1]])
+    assert Seen.of(documents).positions.tolist() == [[0, 1, 0, 1, 2, 3, 0, 0]]
+    q = torch.randn(1, 1, 8, 4, generator=torch.Generator().manual_seed(0))
+    kept = documents[0] >= 0
+    for pattern in (EVERYTHING, Window(2)):
+        whole = LAYOUTS["mask"](Seen.of(documents), {"it": pattern}).attend(q, q, q, "it")[:, :, kept]
+        part = q[:, :, kept]
+        alone = LAYOUTS["pieces"](Seen.of(documents[:, kept]), {"it": pattern}).attend(part, part, part, "it")
+        torch.testing.assert_close(whole, alone)
+
+
+def test_fewer_conditions_than_corpora_are_told() -> None:
+    with pytest.raises(RecipeError, match=r"model\.num_conditions"):
+        parse_run(
+            '[run]\nname = "x"\nsteps = 1\n[data]\ncorpora = [{tokens = "a"}, {tokens = "b"}]\n'
+            'sequence_length = 8\nglobal_batch = 2\n[model]\nsize = "1m"\nnum_conditions = 1\n'
+        )

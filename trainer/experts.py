@@ -54,14 +54,14 @@ class Experts(nn.Module):
         self.register_buffer("load", torch.zeros(num_experts), persistent=False)
         self.routing: Routing | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform each position of (B, T, C)."""
+    def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Transform each position of (B, T, C); those `counted` (B, T), by default all, make up loads and losses."""
         flat = x.reshape(-1, x.shape[-1])
         logits = self.router(flat)
         weights, chosen = self._choose(logits)
         order = chosen.flatten().argsort(stable=True)
         counts = torch.bincount(chosen.flatten(), minlength=self.num_experts)
-        self._remember(logits, counts)
+        self._remember(logits, chosen, counted)
         rows = order // self.experts_per_token
         parts = torch.split(flat[rows], counts.tolist())
         made = torch.cat([expert(part) for expert, part in zip(self.experts, parts, strict=True)])
@@ -72,7 +72,10 @@ class Experts(nn.Module):
         return out.view(x.shape)
 
     def _choose(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights that sum to one and numbers of each token's experts, both (tokens, k)."""
+        """Return weights and numbers of each token's experts, both (tokens, k).
+
+        Weights sum to one, but that of a single expert is its score: 1 would teach the router nothing.
+        """
         if self.balance == "loss":
             scores = logits.softmax(dim=-1)
             weights, chosen = scores.topk(self.experts_per_token, dim=-1)
@@ -80,12 +83,17 @@ class Experts(nn.Module):
             scores = logits.sigmoid()
             chosen = (scores + self.bias).topk(self.experts_per_token, dim=-1).indices
             weights = scores.gather(1, chosen)
-        return weights / weights.sum(dim=-1, keepdim=True), chosen
+        total = weights.sum(dim=-1, keepdim=True) if self.experts_per_token > 1 else 1.0
+        return weights / total, chosen
 
-    def _remember(self, logits: Tensor, counts: Tensor) -> None:
-        share = counts / counts.sum()
-        balance = self.num_experts * (share * logits.softmax(dim=-1).mean(dim=0)).sum()
-        z_loss = logits.logsumexp(dim=-1).square().mean()
+    def _remember(self, logits: Tensor, chosen: Tensor, counted: Tensor | None) -> None:
+        if counted is not None:
+            logits, chosen = logits[counted.flatten()], chosen[counted.flatten()]
+        counts = torch.bincount(chosen.flatten(), minlength=self.num_experts)
+        share = counts / counts.sum().clamp(min=1)
+        size = max(1, len(logits))
+        balance = self.num_experts * (share * logits.softmax(dim=-1).sum(dim=0) / size).sum()
+        z_loss = logits.logsumexp(dim=-1).square().sum() / size
         self.routing = Routing(balance, z_loss, counts)
 
     def count(self) -> None:

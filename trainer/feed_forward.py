@@ -46,8 +46,8 @@ class FeedForward(nn.Module):
         names = ["up.weight", *(f"deeper.{number}.weight" for number in range(len(self.deeper)))]
         return {name: [self.hidden] * 2 for name in names}
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Transform each position of (..., C)."""
+    def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Transform each position of (..., C); `counted` is of experts alone."""
         hidden = activate(self.activation, self.up(x))
         for layer in self.deeper:
             hidden = activate(self.activation, layer(hidden))

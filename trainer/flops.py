@@ -79,6 +79,7 @@ def count_parameters(config: ModelConfig) -> ParameterCount:
     return ParameterCount(**found, unused=unused)
 
 
+@lru_cache(maxsize=32)
 def flops_per_token(config: ModelConfig, sequence_length: int, causal: bool = False) -> int:
     """Count the operations of one training step per token; see the module for what is counted."""
     count = count_parameters(config)

@@ -78,6 +78,8 @@ class StepResult:
     """Of each corpus, which share of the targets was from it."""
     lost: int | None = None
     spike: Spike | None = None
+    computed: int = 0
+    """Positions that are no padding, whether they are asked or not."""
     left_out: bool = False
 
 
@@ -87,7 +89,7 @@ class _Sums(NamedTuple):
     Attributes:
         weight: of all positions, and never quite 0.
         targets: positions with a weight; `by_source` of each corpus.
-        computed: positions that the model computes: all, or all but padding.
+        computed: positions that are no padding, of which routers' losses are a mean.
         lost: tokens that the objective found no place for, None where it moves none.
     """
 
@@ -99,15 +101,16 @@ class _Sums(NamedTuple):
     by_source: tuple[float, ...]
 
     @classmethod
-    def of(cls, batch: Batch, question: Question, computed: int, num_sources: int, world: World) -> "_Sums":
+    def of(cls, batch: Batch, question: Question, num_sources: int, world: World) -> "_Sums":
         """Add up what the ranks' rows have."""
         asked = (question.weights > 0).sum(axis=1)
         by_source = np.bincount(batch.sources, weights=asked, minlength=num_sources).tolist()
         lost = 0.0 if question.left_out is None else float(question.left_out.sum())
-        mine = [float(question.weights.sum()), float(asked.sum()), float(len(batch)), float(computed), lost, *by_source]
-        weight, targets, rows, computed_by_all, lost, *by_source = world.sum(mine)
+        real, weight = float(question.num_positions), float(question.weights.sum())
+        sums = [weight, float(asked.sum()), float(len(batch)), real, lost, *by_source]
+        weight, targets, rows, computed, lost, *by_source = world.sum(sums)
         moved = None if question.left_out is None else int(lost)
-        return cls(max(weight, 1e-9), targets, rows, computed_by_all, moved, (*by_source,))
+        return cls(max(weight, 1e-9), targets, rows, max(computed, 1.0), moved, (*by_source,))
 
     def shares(self) -> tuple[float, ...]:
         """Return the share of each corpus in the targets."""
@@ -183,12 +186,12 @@ class Learner:
         self.step += 1
         if self.average is not None:
             self.average.update(self.model, self.step)
-        return StepResult(loss, norm, rate, int(sums.targets), sums.shares(), sums.lost, spike)
+        return StepResult(loss, norm, rate, int(sums.targets), sums.shares(), sums.lost, spike, int(sums.computed))
 
     def _compute(self, batch: Batch, num_sources: int) -> tuple[float, float, _Sums]:
         """Make the clipped gradient of the whole global batch; return loss, norm and what the batch sums up to."""
         question = self.objective.ask(batch, self.run.run.seed)
-        total = _Sums.of(batch, question, self._num_computed(question), num_sources, self.world)
+        total = _Sums.of(batch, question, num_sources, self.world)
         local = []
         for rows in self.microbatches(batch):
             local.append(self._backward(batch, question, rows, total))
@@ -229,7 +232,7 @@ class Learner:
     def _backward(self, batch: Batch, question: Question, rows: slice, total: _Sums) -> Tensor:
         """Add the gradient of some rows' share of the loss; return that share, without what is added to the loss."""
         loss, nll, weights = self.measure(batch, question, rows)
-        share = loss / total.weight + self._router_loss() * (self._num_computed(question.rows(rows)) / total.computed)
+        share = loss / total.weight + self._router_loss() * (question.rows(rows).num_positions / total.computed)
         share.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return (nll * weights).sum() / total.weight
 
@@ -241,20 +244,14 @@ class Learner:
         for _ in range(passes, math.ceil(most / (self.run.optimizer.microbatch or max(1, most)))):
             self._backward(batch, blank, slice(0, 1), total._replace(computed=math.inf))
 
-    @property
-    def _drops_padding(self) -> bool:
-        return self.layout == "pieces" and not self.model.config.num_conditions
-
-    def _num_computed(self, question: Question) -> int:
-        """Return how many positions the model computes, of which routers' losses are a mean."""
-        return int((question.documents >= 0).sum()) if self._drops_padding else question.documents.size
-
     def measure(self, batch: Batch, question: Question, rows: slice) -> tuple[Tensor, Tensor, Tensor]:
         """Return the weighted loss of some rows, summed, and of each position that is asked nll in nats and weight."""
         part = question.rows(rows)
-        sources = batch.sources[rows]
-        if self._drops_padding:
-            part = part.without_padding()
+        sources = np.broadcast_to(batch.sources[rows, None], part.inputs.shape)
+        if self.layout == "pieces" and (self.model.patterns or part.has_gaps):  # a state goes along rows side by side
+            kept = part.without_padding()
+            sources = sources if kept is part else sources[part.kept][None]
+            part = kept
         features = self._features(part, sources)
         targets, weights = self._to_device(part.targets).long(), self._to_device(part.weights)
         if not self.run.run.compile:  # a compiled graph takes one shape, so it computes all positions
@@ -273,7 +270,7 @@ class Learner:
         visible = None if question.visible is None else self._to_device(question.visible)
         seen = Seen.of(documents, self.objective.sight, visible)
         layout = LAYOUTS[self.layout](seen, self.model.patterns)
-        conditions = self._to_device(sources).long() if self.model.config.num_conditions else None
+        conditions = self._to_device(np.ascontiguousarray(sources)).long() if self.model.config.num_conditions else None
         with autocast(self.world.device, self.bf16):
             features: Tensor = self.forward(inputs, positions, layout, conditions)
         return features

@@ -58,7 +58,7 @@ class _WeightedNll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Scale what was made."""
-        made = (None if part is None else part * grads[0].to(part.dtype) for part in ctx.saved_tensors)
+        made = (None if part is None else part * grads[0] for part in ctx.saved_tensors)  # a scalar keeps its type
         return (*made, None, None, None, None)
 
 

@@ -28,7 +28,7 @@ from headrace.trainer.attention.seen import Seen
 from headrace.trainer.experts import Experts
 from headrace.trainer.feed_forward import FeedForward
 from headrace.trainer.model_config import ModelConfig
-from headrace.trainer.norms import make_norm
+from headrace.trainer.norms import Conditions, make_norm
 from headrace.trainer.residuals import DepthMix
 from headrace.trainer.rotary import rotation_at
 from headrace.trainer.seeds import derive_seed
@@ -67,7 +67,7 @@ class Block(nn.Module):
         mixed = x + self.attention(normed, context)
         if self.feed_forward_norm is not None:
             normed = self.feed_forward_norm(mixed, context.condition)
-        out: Tensor = mixed + self.feed_forward(normed)
+        out: Tensor = mixed + self.feed_forward(normed, context.counted)
         return out
 
 
@@ -86,7 +86,7 @@ class MixedBlock(Block):
         mixed: Tensor = self.attention(normed, context)
         if self.feed_forward_norm is not None and self.feed_forward_mix is not None:
             normed = self.feed_forward_norm(self.feed_forward_mix([*outputs, mixed]), context.condition)
-        return mixed, self.feed_forward(normed)
+        return mixed, self.feed_forward(normed, context.counted)
 
 
 class Transformer(nn.Module):
@@ -130,13 +130,17 @@ class Transformer(nn.Module):
             tokens: ids, (B, T).
             positions: places in their pieces, (B, T).
             layout: what positions see.
-            conditions: number of each row's condition, (B,), for a model with conditions; 0 by default.
+            conditions: number of each row's condition, (B,), or of each position's, (B, T), where a model has any; by
+                default 0.
             memories: of each layer, while text is generated.
         """
         context = Context(rotation_at(positions, self.config.head_width, self.config.rope_theta), layout)
+        if self.config.num_experts is not None and memories is None:
+            context.counted = layout.seen.documents >= 0
         if self.conditions is not None:
             numbers = tokens.new_zeros(len(tokens)) if conditions is None else conditions
-            context.condition = F.silu(self.conditions(numbers))[:, None]
+            known = torch.arange(self.config.num_conditions, device=tokens.device)
+            context.condition = Conditions(F.silu(self.conditions(known)), numbers.view(len(tokens), -1))
         x = self.embedding(tokens)
         if self.config.residual == "attention":
             return self._mixed(x, context, memories)

@@ -224,6 +224,13 @@ class RunFile(Section):
             section.decay_shape,
         )
 
+    @model_validator(mode="after")
+    def _each_corpus_has_a_condition(self) -> Self:
+        given, needed = self.model.num_conditions, len(self.data.corpora)
+        if 0 < given < needed:
+            raise key_fault("model.num_conditions", f"is {given}, but there are {needed} corpora, each a condition")
+        return self
+
     def make_objective(self) -> Objective:
         """Return the objective with its options."""
         return make_objective(self.run.objective, self.objective)

@@ -18,7 +18,7 @@ from headrace.trainer.checkpoint import Checkpoint, find_checkpoints, latest_che
 from headrace.trainer.device import describe_environment
 from headrace.trainer.evaluation.heldout import check_domain, evaluate_source
 from headrace.trainer.flops import flops_per_token, peak_flops
-from headrace.trainer.learner import Learner
+from headrace.trainer.learner import Learner, StepResult
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import History, RunRecord, known_start, require_same_run
@@ -119,7 +119,7 @@ class Session:
             "learning_rate": result.learning_rate,
             "tokens": self.tokens,
             **({} if result.lost is None else {"tokens_left_out": result.lost}),
-            **self._speed(result.num_targets, seconds),
+            **self._speed(result, seconds),
             **self._shares(result.shares),
             **self._experts(),
             **({"left_out": True} if result.left_out else {}),
@@ -152,11 +152,12 @@ class Session:
         watch.found, watch.left_out = found, left_out
         return True
 
-    def _speed(self, num_targets: int, seconds: float) -> dict[str, float]:
-        speed = {"seconds": round(seconds, 6), "tokens_per_second": round(num_targets / seconds, 1)}
+    def _speed(self, result: StepResult, seconds: float) -> dict[str, float]:
+        """Return targets a second, and the utilisation by all positions that are computed, asked or not."""
+        speed = {"seconds": round(seconds, 6), "tokens_per_second": round(result.num_targets / seconds, 1)}
         peak = self.run.run.peak_flops or peak_flops(self.world.device)
         if peak:
-            flops = num_targets * flops_per_token(self.learner.model.config, self.source.sequence_length)
+            flops = result.computed * flops_per_token(self.learner.model.config, self.source.sequence_length)
             speed["mfu"] = round(flops / seconds / (peak * self.world.size), 4)
         return speed
 

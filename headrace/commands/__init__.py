@@ -11,6 +11,8 @@ from headrace.commands.crawl import crawl
 from headrace.commands.demo import demo
 from headrace.commands.diff import diff
 from headrace.commands.eval import evaluate
+from headrace.commands.export import export
+from headrace.commands.generate import generate
 from headrace.commands.index import index
 from headrace.commands.inspect import inspect
 from headrace.commands.models import models
@@ -21,6 +23,7 @@ from headrace.commands.stream import exposure, stream_check, stream_export
 from headrace.commands.suppress import suppress_add, suppress_check, suppress_list, suppress_remove
 from headrace.commands.takedown import takedown
 from headrace.commands.train import trace, train
+from headrace.commands.trial import lr_find, profile
 from headrace.commands.verify import verify
 from headrace.commands.why import why
 from headrace.console import Result
@@ -38,10 +41,14 @@ COMMANDS: Mapping[str, Callable[..., Result]] = MappingProxyType(
         "contamination": contamination,
         "index": index,
         "diff": diff,
+        "lr-find": lr_find,
+        "profile": profile,
         "train": train,
         "eval": evaluate,
         "trace": trace,
         "exposure": exposure,
+        "generate": generate,
+        "export": export,
         "stream check": stream_check,
         "stream export": stream_export,
         "recipes": recipes,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from headrace.pipeline.registry import ClassRegistry
 from headrace.trainer.attention.layouts import Layout
 from headrace.trainer.attention.patterns import Pattern
+from headrace.trainer.norms import Conditions
 from headrace.trainer.rotary import Rotation
 
 if TYPE_CHECKING:
@@ -40,15 +41,17 @@ class Context:
     Attributes:
         rotation: rotary angles of the positions.
         layout: where documents lie, and how to attend within them.
-        condition: (B, 1, C), of models that have one.
+        condition: which condition holds where, of models that have any.
         passed: what a layer gives to later ones.
+        counted: (B, T), where there is no padding, of models with experts.
         memory: of the layer that is being computed, while text is generated.
     """
 
     rotation: Rotation
     layout: Layout
-    condition: Tensor | None = None
+    condition: Conditions | None = None
     passed: Passed = field(default_factory=Passed)
+    counted: Tensor | None = None
     memory: Memory | None = None
 
 

@@ -7,10 +7,13 @@ from torch import Tensor
 from headrace.trainer.attention.patterns import Pattern
 
 
-def attend_cached(q: Tensor, k: Tensor, v: Tensor, memory: dict[str, Tensor], pattern: Pattern) -> Tensor:
+def attend_cached(
+    q: Tensor, k: Tensor, v: Tensor, memory: dict[str, Tensor], pattern: Pattern, visible: Tensor | None = None
+) -> Tensor:
     """Return the attended values (B, H, T, D) of new tokens, and add their keys and values to the memory.
 
-    Queries have H heads, keys and values K; all of a memory's rows have seen the same number of tokens.
+    Queries have H heads, keys and values K; all of a memory's rows have seen the same number of tokens. Of the new
+    tokens those that are `visible` (B, T) are seen by those before them, too.
     """
     if memory:
         k, v = torch.cat((memory["keys"], k), dim=2), torch.cat((memory["values"], v), dim=2)
@@ -20,4 +23,7 @@ def attend_cached(q: Tensor, k: Tensor, v: Tensor, memory: dict[str, Tensor], pa
         k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
     key = torch.arange(k.shape[2], device=k.device)[None, :]
     query = key[:, k.shape[2] - q.shape[2] :].T
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=(query >= key) & pattern.looks(query, key))
+    sees = query >= key
+    if visible is not None:
+        sees = sees | F.pad(visible, (k.shape[2] - visible.shape[1], 0))[:, None, None]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=sees & pattern.looks(query, key))

@@ -64,7 +64,7 @@ class FullAttention(nn.Module):
         q, k = (rotate(part, context.rotation) for part in (self.q_norm(split[0]), self.k_norm(split[1])))
         v = self._values(split[2], context)
         if context.memory is not None:
-            attended = attend_cached(q, k, v, context.memory, self.rule)
+            attended = attend_cached(q, k, v, context.memory, self.rule, context.layout.seen.visible)
         else:
             # Repeated by hand: the fused CPU kernel takes equal numbers of heads only.
             shared = self.heads[0] // self.heads[1]

@@ -28,13 +28,25 @@ class Seen:
 
     @classmethod
     def of(cls, documents: Tensor, sight: Sight = "causal", visible: Tensor | None = None) -> "Seen":
-        """Return it with places counted from where the number of the piece changes."""
-        length = documents.shape[1]
-        place = torch.arange(length, device=documents.device).expand_as(documents)
+        """Return it with places counted from where the number of the piece changes.
+
+        A piece goes on behind padding in its midst (where a prefix was left out), as if that were not there.
+        """
+        place = torch.arange(documents.shape[1], device=documents.device).expand_as(documents)
         edge = torch.ones_like(documents, dtype=torch.bool)
         edge[:, 1:] = documents[:, 1:] != documents[:, :-1]
-        begin = torch.where(edge, place, 0).cummax(dim=1).values
-        return cls(documents, place - begin, sight, visible)
+        run = place - torch.where(edge, place, 0).cummax(dim=1).values
+        if not bool((documents < 0).any()):
+            return cls(documents, run, sight, visible)
+        real = documents >= 0
+        last = (
+            torch.where(real, place, -1).cummax(dim=1).values
+        )  # the nearest place before, or here, that is no padding
+        before = torch.cat((torch.full_like(last[:, :1], -1), last[:, :-1]), dim=1)
+        number = torch.where(before >= 0, documents.gather(1, before.clamp(min=0).long()), -1)
+        count = real.long().cumsum(dim=1)
+        begin = torch.where(real & (documents != number), count, 0).cummax(dim=1).values
+        return cls(documents, torch.where(real, count - begin, run), sight, visible)
 
     def rule(self) -> Rule:
         """Return the rule as a function of numbers."""

@@ -47,9 +47,28 @@ class Question(NamedTuple):
         """Return the question about only these rows."""
         return Question(*(None if array is None else array[selection] for array in self))  # type: ignore[arg-type]
 
+    @property
+    def num_positions(self) -> int:
+        """Positions that are no padding."""
+        return int((self.documents >= 0).sum())
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether padding stands before what is none, in any row."""
+        real = self.documents >= 0
+        return bool((real[:, 1:] & ~real[:, :-1]).any())
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Where there is no padding; where there is nothing else, a single place."""
+        real = self.documents >= 0
+        if not real.any():
+            real[:1, :1] = True
+        return real
+
     def without_padding(self) -> "Question":
         """Return the question as one row of all positions that are no padding, in order; pieces stay apart."""
-        kept = self.documents >= 0
+        kept = self.kept
         if kept.all():
             return self
         length = np.int32(self.documents.shape[1])

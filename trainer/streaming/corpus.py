@@ -67,11 +67,6 @@ class Corpus:
     hidden: frozenset[str] = frozenset()
     """Documents that were taken down since the tokens were made; their tokens are masked in place."""
 
-    @property
-    def tokenizer_path(self) -> Path:
-        """Where its `tokenizer.json` lies."""
-        return self.store.part_path(self.tokenizer, 0)
-
     def table(self, split: str, *, beside: Sequence[str] = (), bare: bool = False) -> MendingTable:
         """Return the windows of a split, with these columns beside tokens; with `bare` without tokens.
 
