@@ -207,6 +207,16 @@ def test_every_so_many_steps_one_stays(tmp_path: Path) -> None:
     assert [step_of(path) for path in find_checkpoints(tmp_path)] == [4, 8, 9]
 
 
+@pytest.mark.parametrize(
+    ("back_to", "kept"), [(None, [4, 8, 9]), (7, [4, 7, 8, 9]), (5, [4, 6, 7, 8, 9]), (0, [1, 2, 4, 6, 7, 8, 9])]
+)
+def test_those_to_go_back_to_stay_beside_them(tmp_path: Path, back_to: int | None, kept: list[int]) -> None:
+    for step in (1, 2, 4, 6, 7, 8, 9):
+        save(tmp_path, step)
+    prune_checkpoints(tmp_path, keep=2, keep_every=4, back_to=back_to)
+    assert [step_of(path) for path in find_checkpoints(tmp_path)] == kept
+
+
 def test_only_names_that_are_steps_are_checkpoints(tmp_path: Path) -> None:
     for step in (99_999_999, 100_000_000):
         save(tmp_path, step)

@@ -316,6 +316,13 @@ def test_old_checkpoints_are_removed_as_new_ones_are_written(tmp_path: Path) -> 
     assert [path.name[-1] for path in find_checkpoints(tmp_path)] == ["3", "6", "7"]
 
 
+def test_those_to_go_back_to_are_kept_as_new_ones_are_written(tmp_path: Path) -> None:
+    with Saver(tmp_path, CheckpointSection(keep=1), ALONE) as saver:
+        for step in range(1, 8):
+            saver.start(step, {"w": torch.zeros(3)}, {}, {"step": step, "plan": "p", "stream": {}}, step - 2)
+    assert [path.name[-1] for path in find_checkpoints(tmp_path)] == ["5", "6", "7"]
+
+
 def test_one_is_written_at_a_time(tmp_path: Path, gate: threading.Event) -> None:
     with Saver(tmp_path, CheckpointSection(), ALONE) as saver:
         start(saver, 1, {"w": torch.zeros(3)})

@@ -186,8 +186,7 @@ def test_where_pieces_cannot_be_told_apart_rows_stand_in(learner: Learner, caplo
 class TwoCorpora(TinyStream):
     """Rows of two corpora in turn."""
 
-    def names(self) -> tuple[str, ...]:
-        return ("web", "books")
+    names: tuple[str, ...] = ("web", "books")
 
     def heldout(self, columns: Any = ()) -> Iterator[Batch]:
         for batch in super().heldout(columns):

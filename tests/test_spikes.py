@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +18,15 @@ import torch
 from torch import Tensor
 
 from headrace.pipeline.errors import RecipeError
+from headrace.trainer import checkpoint_files
 from headrace.trainer.batch import IGNORE, Batch
-from headrace.trainer.checkpoint import find_checkpoints, latest_checkpoint, open_checkpoint
+from headrace.trainer.checkpoint import find_checkpoints, latest_checkpoint, open_checkpoint, step_of
 from headrace.trainer.learner import DivergenceError, Learner
 from headrace.trainer.metrics import TIMINGS, read_metrics
 from headrace.trainer.parallel import World
-from headrace.trainer.run_config import RunFile
+from headrace.trainer.run_config import CheckpointSection, RunFile
 from headrace.trainer.run_record import read_history
+from headrace.trainer.session import Session
 from headrace.trainer.spikes import Spike, SpikeWatch
 from headrace.trainer.train import TrainReport, digest_weights, train
 from tests.tiny_stream import TinyStream, tiny_run
@@ -254,6 +257,31 @@ def test_a_checkpoint_of_the_damaged_weights_is_set_aside(tmp_path: Path) -> Non
     assert report.weights == weights_without({24, 25}, run_of("tell"), source)
     assert (tmp_path / "checkpoints" / "corrupt-step-00000025").exists()
     assert open_checkpoint(tmp_path / "checkpoints" / "step-00000030").step == 30
+
+
+@pytest.mark.parametrize(("every", "back"), [(21, 21), (11, 11), (22, 0), (1, 21)])
+def test_a_run_goes_back_once_what_is_being_written_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int, back: int
+) -> None:
+    """Of the newest checkpoints that are under way at the spike, one is to be gone back to, others set aside."""
+    real_save, real_answer, went = checkpoint_files.save_file, Session._answer, []
+
+    def save_late(*args: Any) -> None:
+        time.sleep(0.05 if every == 1 else 0.5)
+        real_save(*args)
+
+    def answer(self: Session, spike: Spike) -> bool:
+        told = real_answer(self, spike)
+        went.append((self.learner.step, [step_of(path) for path in find_checkpoints(self.folder)]))
+        return told
+
+    monkeypatch.setattr(checkpoint_files, "save_file", save_late)
+    monkeypatch.setattr(Session, "_answer", answer)
+    run = run_of("rewind").model_copy(update={"checkpoint": CheckpointSection(every=every, keep=1)})
+    report = train(run, Spiky(), tmp_path)
+    ((step, left),) = went
+    assert (step, left[-1:]) == (back, [back] if back else [])
+    assert report.weights == weights_without({AT - 1, AT}, run_of("tell"), Spiky())
 
 
 @pytest.mark.parametrize("policy", ["skip", "rewind"])

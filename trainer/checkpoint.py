@@ -201,12 +201,13 @@ def set_aside_newer(folder: Path, step: int) -> None:
 def prune_checkpoints(folder: Path, keep: int, keep_every: int | None = None, back_to: int | None = None) -> None:
     """Remove all but the newest `keep` checkpoints and those of every `keep_every`-th step, and what was left aside.
 
-    The newest until the step `back_to` stays, too.
+    The newest until the step `back_to` stays, too, with all after it: one of them is the newest until a later step.
     """
     paths = find_checkpoints(folder)
     kept = {*paths[-keep:], *(path for path in paths if keep_every and step_of(path) % keep_every == 0)}
     if back_to is not None:
-        kept |= set([path for path in paths if step_of(path) <= max(0, back_to)][-1:])
+        before = [step for step in map(step_of, paths) if step <= back_to]
+        kept |= {path for path in paths if step_of(path) >= max(before, default=0)}
     for path in [*(path for path in paths if path not in kept), *folder.glob(".step-*")]:
         shutil.rmtree(path)
 

@@ -62,7 +62,7 @@ class Saver:
     ) -> None:
         """Copy the state of a step and begin to write it; `values` is the first rank's state, others' generators.
 
-        The newest checkpoint until the step `back_to` is kept, however old.
+        The newest checkpoint until the step `back_to` is kept, and those after it, however old.
 
         Raises:
             StoreError: the one before could not be written.

@@ -220,7 +220,7 @@ class Session:
 
     @property
     def _back_to(self) -> int | None:
-        """The latest step that a spike may have the run go back to, from the next step on; None where none may."""
+        """The earliest step that a spike may have the run go back to, from the next step on; None where none may."""
         return self.learner.step + 1 - self.run.run.spike_batches if self.run.run.spikes == "rewind" else None
 
     def _share_quarantine(self) -> None:
