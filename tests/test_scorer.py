@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,10 +17,11 @@ from headrace.trainer.batch import Batch
 from headrace.trainer.evaluation.masks import find_mask
 from headrace.trainer.evaluation.requests import Encoder
 from headrace.trainer.evaluation.scorer import Scorer, make_scorer
+from headrace.trainer.generate import Reader, generate
 from headrace.trainer.model import Transformer, logits_of
 from headrace.trainer.objectives.causal import Causal
 from headrace.trainer.objectives.contract import Question
-from headrace.trainer.sample import generate
+from headrace.trainer.sampling import Sampling
 from tests.making import article
 from tests.small_model import LENGTH, model, scorer, vocabulary
 
@@ -178,7 +180,7 @@ def test_generation_is_greedy(name: str) -> None:
     asked, prompts = scorer(**VARIANTS[name]), ["the water of", "It was", "In the", "One of", ""]
     for prompt, text in zip(prompts, asked.generate(prompts, [], 12), strict=True):
         line = [vocabulary().end_of_text, *vocabulary().tokenizer.encode(prompt).ids]
-        tokens = generate(asked.model, line, 12, temperature=0)
+        tokens = list(islice(generate(Reader(asked.model), line, Sampling(temperature=0)), 12))
         if vocabulary().end_of_text in tokens:
             tokens = tokens[: tokens.index(vocabulary().end_of_text)]
         assert text == vocabulary().decode(tokens)

@@ -469,3 +469,23 @@ def test_fewer_conditions_than_corpora_are_told() -> None:
             '[run]\nname = "x"\nsteps = 1\n[data]\ncorpora = [{tokens = "a"}, {tokens = "b"}]\n'
             'sequence_length = 8\nglobal_batch = 2\n[model]\nsize = "1m"\nnum_conditions = 1\n'
         )
+
+
+def test_the_norm_on_a_cpu_is_torch_s_and_has_its_gradient() -> None:
+    norm = make_norm("rms", 24, 1e-5).double()
+    torch.nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    x = torch.randn(3, 5, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(norm(x), F.rms_norm(x, (24,), norm.weight, 1e-5))  # type: ignore[arg-type]
+    assert torch.autograd.gradcheck(norm, x)
+    assert torch.autograd.gradcheck(lambda weight: torch.func.functional_call(norm, {"weight": weight}, x), norm.weight)
+
+
+def test_the_loss_passes_the_check_of_its_gradient() -> None:
+    x, head = (torch.randn(*shape, dtype=torch.float64, requires_grad=True) for shape in ((4, 3), (5, 3)))
+    # Logits become float32 inside, so differences are taken coarsely.
+    assert torch.autograd.gradcheck(
+        lambda x, head: weighted_nll(x, head, torch.arange(4), torch.ones(4), 2.0, 0.1)[0],
+        (x, head),
+        eps=1e-2,
+        atol=1e-2,
+    )
