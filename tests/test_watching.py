@@ -56,6 +56,19 @@ def test_the_view_tells_what_is_known() -> None:
         assert told in text
 
 
+def test_the_view_tells_that_a_step_was_left_out() -> None:
+    view, console = LiveTraining(10), Console(width=140, record=True, file=StringIO())
+    left_out = {name: value for name, value in record_of(1).items() if name != "loss"} | {"left_out": True}
+    for record in (left_out, record_of(2), left_out | {"step": 3}):
+        view.add(record)
+        console.print(view)
+    text = console.export_text()
+    assert text.count("left out") == 2
+    assert "step 1 of 10" in text
+    assert "4.0000" in text
+    assert "step 3 of 10" in text
+
+
 def test_shares_of_corpora_and_loads_of_experts_are_in_the_log(tmp_path: Path) -> None:
     run = tiny_run(steps=2, model="num_experts = 4\n")
     train(run, TinyStream(names=("one", "other")), tmp_path)
