@@ -228,6 +228,18 @@ def test_bleu_and_chrf_are_sacrebleu_s() -> None:
         assert make_metric(name).measure(WRITTEN[:1], REFERENCES[:1]).low is None
 
 
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+@pytest.mark.parametrize(("num_good", "bad"), [(1, ""), (1, "qqq"), (0, "")])
+def test_answers_that_hardly_fit_have_an_interval(name: str, num_good: int, bad: str) -> None:
+    """Most resamples have no n-gram in common with their references, which is a score of 0 and no fault."""
+    pytest.importorskip("sacrebleu", reason="sacrebleu is not installed (extra eval)")
+    written = [*["the cat sat on the mat"] * num_good, *[bad] * (20 - num_good)]
+    found = make_metric(name).measure(written, [["the cat sat on a mat"]] * 20)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.value <= found.high <= 100
+
+
 @pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL", "rougeLsum"])
 def test_rouge_is_rouge_score_s(name: str) -> None:
     rouge = pytest.importorskip("rouge_score.rouge_scorer", reason="rouge-score is not installed (extra eval)")
