@@ -55,9 +55,8 @@ class LiveTraining:
 
     def _facts(self) -> list[tuple[str, str]]:
         record, left = self._last, (self._steps - self._last["step"]) * sum(self._seconds) / len(self._seconds)
-        loss = f"{record['loss']:.4f}" if "loss" in record else "no finite number"
-        told = "left out" if record.get("left_out") else loss
-        facts = [("loss", told), ("learning rate", f"{record['learning_rate']:.2e}")]
+        loss = "left out" if record.get("left_out") else f"{record['loss']:.4f}"
+        facts = [("loss", loss), ("learning rate", f"{record['learning_rate']:.2e}")]
         if self._evaluated:
             facts.append(("held out", f"{self._evaluated['bits_per_byte']:.4f} bits per byte"))
         facts.append(("tokens", f"{record['tokens']:,} ({record['tokens_per_second']:,.0f} a second)"))

@@ -1,5 +1,6 @@
 """Held-out likelihood: sums by document and domain, whichever rows, ranks and batches they come in."""
 
+import json
 import logging
 import math
 from collections import defaultdict
@@ -186,8 +187,7 @@ def test_where_pieces_cannot_be_told_apart_rows_stand_in(learner: Learner, caplo
 class TwoCorpora(TinyStream):
     """Rows of two corpora in turn."""
 
-    def names(self) -> tuple[str, ...]:
-        return ("web", "books")
+    names: tuple[str, ...] = ("web", "books")
 
     def heldout(self, columns: Any = ()) -> Iterator[Batch]:
         for batch in super().heldout(columns):
@@ -201,6 +201,14 @@ def test_the_log_has_the_values_of_each_domain(tmp_path: Path) -> None:
     low, high = sorted((record["eval_loss/web"], record["eval_loss/books"]))
     assert low < record["eval_loss"] < high
     assert record["eval_loss_stderr"] > 0
+
+
+@pytest.mark.parametrize("nll", [math.nan, math.inf])
+def test_what_is_no_finite_number_is_in_no_log_and_null_in_a_report(nll: float) -> None:
+    documents = np.array([[nll, 2.0, 8.0], [3.0, 2.0, 8.0], [1.0, 0.5, 8.0]])
+    found = Evaluation(documents, np.array([0, 1, 1]), ("web", "books"))
+    assert found.record() == {"eval_loss/books": 1.6, "bits_per_byte/books": pytest.approx(4 / math.log(2) / 16)}
+    assert json.loads(json.dumps(found.report(), allow_nan=False))["loss"]["value"] is None
 
 
 def test_a_domain_that_is_not_there_ends_a_run_before_it_begins(tmp_path: Path) -> None:

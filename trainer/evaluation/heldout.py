@@ -95,7 +95,7 @@ class Evaluation:
         return Evaluation(self.documents[mine], np.zeros(int(mine.sum()), np.int64), (self.names[number],))
 
     def record(self) -> dict[str, float]:
-        """Return what the log of a run has of it: numbers by name, those of a domain as `NAME/DOMAIN`."""
+        """Return what the log of a run has of it: finite numbers by name, those of a domain as `NAME/DOMAIN`."""
         stderr = self.loss_estimate().stderr
         found = {"eval_loss": self.loss, "bits_per_byte": self.bits_per_byte}
         if stderr is not None:
@@ -103,7 +103,7 @@ class Evaluation:
         domains = self.by_domain()
         for name, part in islice(domains.items() if len(domains) > 1 else (), MOST_LOGGED):
             found |= {f"eval_loss/{name}": part.loss, f"bits_per_byte/{name}": part.bits_per_byte}
-        return found
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def report(self) -> dict[str, Any]:
         """Return everything that is told of it, as JSON."""
@@ -175,7 +175,11 @@ def evaluate(
     total = np.array(world.sum(total.ravel().tolist())).reshape(total.shape)
     asked = total[:, 1] > 0
     found = Evaluation(total[asked], np.array(units.domains, np.int64)[asked], tuple(units.names))
-    return found if found.num_targets and found.num_bytes else None
+    if not found.num_targets or not found.num_bytes:
+        return None
+    if world.is_first and not math.isfinite(found.nll):
+        _log.warning("run %r, step %d: the held-out loss is %s", learner.run.run.name, learner.step, found.loss)
+    return found
 
 
 @dataclass
