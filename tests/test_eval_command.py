@@ -157,5 +157,6 @@ def test_what_cannot_be_evaluated_says_why(folder: Path, tmp_path: Path) -> None
     assert "no checkpoint there; name the folder of a run" in refused(tmp_path)
     assert "'causal' gives likelihoods" in refused(folder / "run", "--pseudo", "--task", folder / "choice.toml")
     (tmp_path / "task.toml").write_text(TASKS["choice"].replace('"n"', '"m"'))
-    assert "items.jsonl" in refused(folder / "run", "--task", tmp_path / "task.toml")
+    shutil.copy(folder / "items.jsonl", tmp_path)
+    assert "items.jsonl: record 1: there is no field 'm'" in refused(tmp_path, "--task", tmp_path / "task.toml")
     assert "cannot be used here" in refused(folder / "run", "--device", "cuda:99")

@@ -259,9 +259,9 @@ def test_a_library_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPat
         raise libraries.PackageNotFoundError(name)
 
     monkeypatch.setattr(libraries, "version", absent)
-    for name in ("bleu", "rougeL"):
+    for name in ("bleu", "chrf", "rouge1", "rougeL"):
         with pytest.raises(MissingLibraryError, match=rf"'{name}' needs .*headrace\[eval\]"):
-            make_metric(name).measure(["x"], [["y"]])
+            make_metric(name)
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -309,6 +309,29 @@ def test_examples_are_drawn_by_seed_and_never_the_item_itself(tmp_path: Path) ->
     assert {number for item in task.items for number in (one.number for one in task.drawn(item))} == set(range(8))
     with pytest.raises(InputError, match=r"few_shot.count = 2, but there are 1 examples beside the item"):
         task_in(tmp_path, num_items=2).prompts()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "wrong", "said"),
+    [
+        ("generation", 'references = "r"\nmetrics = ["exact_match"]', {"r": None}, "the field 'r' is None, not a text"),
+        ("generation", 'references = ["{r}", "{s}"]\nmetrics = ["exact_match"]', {"r": "x"}, "there is no field 's'"),
+        ("multiple_choice", 'choices = ["b", "c"]\nanswer = "r"', {"r": "d"}, "r = 'd' is none of 'b', 'c'"),
+        ("classification", 'answer = "r"\nlabels = ["b", "c"]', {"r": "d"}, "r = 'd' is none of 'b', 'c'"),
+        ("cloze", 'target = "{r}"', {"r": ""}, "nothing is to be found there"),
+    ],
+)
+def test_what_is_wrong_with_an_item_is_told_before_anything_is_asked(
+    tmp_path: Path, kind: str, options: str, wrong: dict[str, Any], said: str
+) -> None:
+    records = [{"q": "a", "r": "b", "s": "b"}, {"q": "c", **wrong}]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    body = f'name = "t"\nkind = "{kind}"\n[data]\nfiles = ["items.jsonl"]\n[options]\nprompt = "{{q}}"\n{options}\n'
+    (tmp_path / "task.toml").write_text(body)
+    with pytest.raises(InputError) as caught:
+        load_task(tmp_path / "task.toml").check()
+    assert str(caught.value).startswith(f"{tmp_path / 'items.jsonl'}: record 2: ")
+    assert said in str(caught.value)
 
 
 def test_a_result_has_all_that_it_rests_on(tmp_path: Path) -> None:

@@ -18,42 +18,38 @@ from headrace.trainer.evaluation.estimates import Estimate, bootstrapped
 from headrace.trainer.evaluation.metrics.contract import register
 
 
-def _measure(metric: str, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
-    """Return a corpus's score; sacreBLEU takes the first references of all texts, then the second ones."""
-    library_version("sacrebleu", extra="eval", purpose=f"the metric {metric!r}")
-    import sacrebleu.metrics
+class _SacreBleu:
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
 
-    scorer: Any = getattr(sacrebleu.metrics, metric.upper())()
-    streams = [list(stream) for stream in zip_longest(*references)]
-    counts = np.array(scorer._extract_corpus_statistics(list(written), streams), np.int64)
+    def __post_init__(self) -> None:
+        library_version("sacrebleu", extra="eval", purpose=f"the metric {self.name!r}")
 
-    def score(rows: NDArray[np.int64]) -> float:
-        return float(scorer._compute_score_from_stats(counts[rows].sum(axis=0).tolist()).score)
+    def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
+        """Return the corpus's score; sacreBLEU takes the first references of all texts, then the second ones."""
+        import sacrebleu.metrics
 
-    return replace(bootstrapped(score, len(written)), signature=str(scorer.get_signature()))
+        scorer: Any = getattr(sacrebleu.metrics, self.name.upper())()
+        streams = [list(stream) for stream in zip_longest(*references)]
+        counts = np.array(scorer._extract_corpus_statistics(list(written), streams), np.int64)
+
+        def score(rows: NDArray[np.int64]) -> float:
+            return float(scorer._compute_score_from_stats(counts[rows].sum(axis=0).tolist()).score)
+
+        return replace(bootstrapped(score, len(written)), signature=str(scorer.get_signature()))
 
 
 @register
 @dataclass(frozen=True)
-class Bleu:
+class Bleu(_SacreBleu):
     """BLEU (Papineni et al. 2002), 13a tokens, from 0 to 100."""
 
     name: ClassVar[str] = "bleu"
-    version: ClassVar[int] = 1
-
-    def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
-        """Return the corpus's score."""
-        return _measure(self.name, written, references)
 
 
 @register
 @dataclass(frozen=True)
-class Chrf:
+class Chrf(_SacreBleu):
     """chrF2 (Popovic 2015), from 0 to 100."""
 
     name: ClassVar[str] = "chrf"
-    version: ClassVar[int] = 1
-
-    def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
-        """Return the corpus's score."""
-        return _measure(self.name, written, references)
