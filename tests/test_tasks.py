@@ -51,7 +51,7 @@ class Told:
 
 
 def items_of(*records: dict[str, Any]) -> list[Item]:
-    return [Item(Path("items.jsonl"), number, record) for number, record in enumerate(records)]
+    return [Item(Path("items.jsonl"), number, number, record) for number, record in enumerate(records)]
 
 
 def measured(kind: Kind, model: Told, items: Sequence[Item]) -> dict[str, float]:
@@ -363,6 +363,24 @@ def test_items_are_read_from_parquet_and_json(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text("")
     with pytest.raises(InputError, match="no record there"):
         read_task_items([tmp_path / "c.jsonl"], "")
+
+
+def test_a_row_with_more_cells_than_there_are_columns_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('q,a\n"x\ny",1\nno, never,2\n')
+    with pytest.raises(InputError, match=r"a\.csv: line 4 has 3 cells, but there are 2 columns: q, a; .*quotes"):
+        read_task_items([tmp_path / "a.csv"], "")
+
+
+def test_a_fault_names_the_record_s_place_in_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"q": "x"}\n{"q": "y"}\n')
+    (tmp_path / "b.jsonl").write_text('{"q": "z"}\n7\n')
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    items = read_task_items(paths, "", limit=3)
+    assert [item.number for item in items] == [0, 1, 2]
+    assert str(items[1].fault("no")) == f"{paths[0]}: record 2: no"
+    assert str(items[2].fault("no")) == f"{paths[1]}: record 1: no"
+    with pytest.raises(InputError, match=r"b\.jsonl: record 2 is 7, not a table"):
+        read_task_items(paths, "")
 
 
 @pytest.mark.parametrize(
