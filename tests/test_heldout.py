@@ -3,7 +3,7 @@
 import json
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics
 from headrace.trainer.objectives.contract import Question
 from headrace.trainer.parallel import World
+from headrace.trainer.streaming.turns import by_turns
 from headrace.trainer.train import train
 from tests.tiny_stream import TinyStream, tiny_run
 
@@ -178,6 +179,30 @@ def test_where_pieces_cannot_be_told_apart_rows_stand_in(learner: Learner, caplo
     assert len(found.documents) == 11
     assert found.names == ("tiny",)
     assert caplog.text.count("cannot be told by document") == 1
+
+
+@pytest.mark.parametrize("sizes", [(40, 4, 10), (3, 300), (0, 5, 5), (7,), (0,)])
+def test_the_first_batches_are_a_fair_share_of_each_corpus(sizes: tuple[int, ...]) -> None:
+    """At any moment no corpus has had more than one batch above the share of the one that has had least."""
+    parts = [
+        (size, iter([[number] * min(4, size - first) for first in range(0, size, 4)]))
+        for number, size in enumerate(sizes)
+    ]
+    there = {number: size for number, size in enumerate(sizes) if size}
+    batches = list(by_turns(parts))
+    assert [batch[0] for batch in batches[: len(there)]] == list(there)
+    rows = Counter[int]()
+    for batch in batches:
+        rows[batch[0]] += len(batch)
+        least = min(rows[number] / size for number, size in there.items())
+        assert all(rows[number] - least * size <= 4 for number, size in there.items())
+    assert rows == there
+
+
+def test_fewer_batches_than_corpora_are_told(learner: Learner, caplog: pytest.LogCaptureFixture) -> None:
+    for max_batches, told in ((None, 0), (2, 0), (1, 1)):
+        evaluate_source(learner, TwoCorpora(), max_batches)
+        assert caplog.text.count("max_batches = 1: not all of 2 corpora are measured") == told
 
 
 # ------------------------------------------------------------------------------------------------------------ training

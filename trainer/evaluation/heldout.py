@@ -141,6 +141,8 @@ def evaluate_source(
     Raises:
         InputError: the corpora have no such column beside their tokens.
     """
+    if max_batches is not None and max_batches < len(source.names) and learner.world.is_first:
+        _log.warning("max_batches = %d: not all of %d corpora are measured", max_batches, len(source.names))
     return evaluate(learner, source.heldout(columns_for(domain)), max_batches, domain, source.names)
 
 
