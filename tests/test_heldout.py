@@ -199,6 +199,23 @@ def test_the_first_batches_are_a_fair_share_of_each_corpus(sizes: tuple[int, ...
     assert rows == there
 
 
+@pytest.mark.parametrize("section", [{"run": 'objective = "fill_in_the_middle"'}, {"data": 'masks = "none"'}])
+def test_all_batches_have_the_same_kind_of_units(section: dict[str, str]) -> None:
+    """A batch whose rows are one piece each looks as if its documents could be told apart."""
+    moved = Learner.build(tiny_run(**section), 64, ALONE)
+    (batch, *_) = TinyStream().heldout(("doc_id", "source"))
+    one = replace(
+        batch,
+        documents=np.zeros_like(batch.documents),
+        positions=np.tile(np.arange(32, dtype=np.int32), (8, 1)),
+        targets=np.maximum(batch.targets, 0),
+        columns={name: [["same"]] * 8 for name in ("doc_id", "source")},
+    )
+    found = evaluate(moved, [one, batch], None, "source", ("tiny",))
+    assert found is not None
+    assert (len(found.documents), found.names) == (16, ("tiny",))
+
+
 def test_fewer_batches_than_corpora_are_told(learner: Learner, caplog: pytest.LogCaptureFixture) -> None:
     for max_batches, told in ((None, 0), (2, 0), (1, 1)):
         evaluate_source(learner, TwoCorpora(), max_batches)

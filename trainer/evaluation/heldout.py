@@ -164,11 +164,12 @@ def evaluate(
     """
     world, units = learner.world, _Units(domain, tuple(corpora))
     parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    masked = learner.run.data.masks == "documents"
     learner.forward.eval()
     for batch in islice(batches, max_batches):
         mine = slice(world.rank, None, world.size)
         question = learner.objective.ask(batch, learner.run.run.seed)
-        numbers = units.number(batch, apart=np.array_equal(question.documents, batch.documents))
+        numbers = units.number(batch, masked and _keeps_places(batch, question))
         parts.append(_sums(learner, batch.rows(mine), question.rows(mine), numbers[mine]))
     learner.forward.train()
     total = np.zeros((len(units), 3))
@@ -182,6 +183,11 @@ def evaluate(
     if world.is_first and not math.isfinite(found.nll):
         _log.warning("run %r, step %d: the held-out loss is %s", learner.run.run.name, learner.step, found.loss)
     return found
+
+
+def _keeps_places(batch: Batch, question: Question) -> bool:
+    """Return whether an objective leaves tokens in their places; one that moves them may not move any in a batch."""
+    return question.left_out is None and np.array_equal(question.documents, batch.documents)
 
 
 @dataclass
@@ -200,7 +206,7 @@ class _Units:
         return len(self.known)
 
     def number(self, batch: Batch, apart: bool) -> NDArray[np.int64]:
-        """Return the number of each position's document, -1 on padding; `apart`: the objective leaves tokens there."""
+        """Return the number of each position's document, -1 on padding; `apart`: pieces are documents."""
         pieces = batch.documents.max(axis=1) + 1
         ids = batch.columns.get("doc_id")
         apart = apart and ids is not None and all(len(row) == n for row, n in zip(ids, pieces.tolist(), strict=True))
