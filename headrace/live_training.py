@@ -31,21 +31,23 @@ class LiveTraining:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Take the record of a step."""
-        self._losses.append(record["loss"])
+        if "loss" in record:  # a step that was left out may have none
+            self._losses.append(record["loss"])
         self._seconds = [*self._seconds, record["seconds"]][-RECENT:]
         self._last = record
-        if "eval_loss" in record:
+        if "bits_per_byte" in record:
             self._evaluated = record
 
     def __rich__(self) -> RenderableType:
         """Return the view."""
-        if not self._losses:
+        if not self._last:
             return Text("the first step is under way")
         facts = Table.grid(padding=(0, 3))
         for name, value in self._facts():
             facts.add_row(Text(name, style="dim"), value)
         beside = Table.grid(padding=(0, 2))
-        beside.add_row(Text("\n".join(curve(self._losses, WIDTH, HEIGHT))), facts)
+        lines = curve(self._losses, WIDTH, HEIGHT) if self._losses else []
+        beside.add_row(Text("\n".join(lines)), facts)
         step = self._last["step"]
         return Panel(
             Group(beside, ProgressBar(total=self._steps, completed=step)), title=f"step {step} of {self._steps}"
@@ -53,7 +55,8 @@ class LiveTraining:
 
     def _facts(self) -> list[tuple[str, str]]:
         record, left = self._last, (self._steps - self._last["step"]) * sum(self._seconds) / len(self._seconds)
-        facts = [("loss", f"{record['loss']:.4f}"), ("learning rate", f"{record['learning_rate']:.2e}")]
+        loss = "left out" if record.get("left_out") else f"{record['loss']:.4f}"
+        facts = [("loss", loss), ("learning rate", f"{record['learning_rate']:.2e}")]
         if self._evaluated:
             facts.append(("held out", f"{self._evaluated['bits_per_byte']:.4f} bits per byte"))
         facts.append(("tokens", f"{record['tokens']:,} ({record['tokens_per_second']:,.0f} a second)"))

@@ -41,7 +41,7 @@ def read_records(path: Path, records: str = "") -> Iterator[Any]:
         elif suffix in (".jsonl", ".ndjson"):
             yield from _json_lines(path)
         elif suffix in (".csv", ".tsv"):
-            yield from csv.DictReader(io.StringIO(_read(path)), delimiter="," if suffix == ".csv" else "\t")
+            yield from _table(path, "," if suffix == ".csv" else "\t")
         elif suffix == ".txt":
             yield from ({TEXT_FIELD: line} for line in _read(path).splitlines() if line.strip())
         else:
@@ -67,6 +67,18 @@ def _json_lines(path: Path) -> Iterator[Any]:
                 yield json.loads(line)
             except json.JSONDecodeError as error:
                 raise InputError(f"{path}: line {number} is no JSON: {error}") from None
+
+
+def _table(path: Path, delimiter: str) -> Iterator[Any]:
+    rows = csv.DictReader(io.StringIO(_read(path)), delimiter=delimiter)
+    for row in rows:
+        if None in row:  # cells behind the last column
+            names = rows.fieldnames or ()
+            raise InputError(
+                f"{path}: line {rows.line_num} has {len(row) - 1 + len(row[None])} cells, but there are {len(names)} "
+                f"columns: {', '.join(names)}; a cell with {delimiter!r} in it stands in quotes"
+            )
+        yield row
 
 
 def _list_of(path: Path, value: Any, records: str) -> Iterable[Any]:

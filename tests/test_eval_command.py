@@ -136,9 +136,27 @@ def test_a_checkpoint_elsewhere_and_a_store_elsewhere_are_found(folder: Path, tm
         (folder / "gone").rename(folder / "store")
 
 
+def test_a_run_in_8_bits_is_measured_where_there_are_none(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (folder / "run.toml").read_text().replace('name = "x"', 'name = "x"\nfp8 = true')
+    (folder / "bits.toml").write_text(text)
+    with monkeypatch.context() as patch:
+        patch.setattr("headrace.trainer.learner.require_fp8", lambda device: None)
+        trained = headrace("train", folder / "bits.toml", "--out", tmp_path / "run")
+    assert trained.status == 0, trained.err
+    logged = read_metrics(tmp_path / "run" / "metrics.jsonl")[-1]["eval_loss"]
+    found = evaluated(tmp_path / "run", "--device", "cpu")["heldout"]["loss"]["value"]
+    assert found == pytest.approx(logged, rel=1e-3)
+    assert found != logged
+    traced = headrace("trace", tmp_path / "run", "--step", 4, "--loss")
+    assert traced.status == 0, traced.err
+
+
 def test_what_cannot_be_evaluated_says_why(folder: Path, tmp_path: Path) -> None:
     assert "no checkpoint there; name the folder of a run" in refused(tmp_path)
     assert "'causal' gives likelihoods" in refused(folder / "run", "--pseudo", "--task", folder / "choice.toml")
     (tmp_path / "task.toml").write_text(TASKS["choice"].replace('"n"', '"m"'))
-    assert "items.jsonl" in refused(folder / "run", "--task", tmp_path / "task.toml")
+    shutil.copy(folder / "items.jsonl", tmp_path)
+    assert "items.jsonl: record 1: there is no field 'm'" in refused(tmp_path, "--task", tmp_path / "task.toml")
     assert "cannot be used here" in refused(folder / "run", "--device", "cuda:99")

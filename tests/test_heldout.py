@@ -1,8 +1,9 @@
 """Held-out likelihood: sums by document and domain, whichever rows, ranks and batches they come in."""
 
+import json
 import logging
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from headrace.trainer.learner import Learner
 from headrace.trainer.metrics import read_metrics
 from headrace.trainer.objectives.contract import Question
 from headrace.trainer.parallel import World
+from headrace.trainer.streaming.turns import by_turns
 from headrace.trainer.train import train
 from tests.tiny_stream import TinyStream, tiny_run
 
@@ -179,6 +181,47 @@ def test_where_pieces_cannot_be_told_apart_rows_stand_in(learner: Learner, caplo
     assert caplog.text.count("cannot be told by document") == 1
 
 
+@pytest.mark.parametrize("sizes", [(40, 4, 10), (3, 300), (0, 5, 5), (7,), (0,)])
+def test_the_first_batches_are_a_fair_share_of_each_corpus(sizes: tuple[int, ...]) -> None:
+    """At any moment no corpus has had more than one batch above the share of the one that has had least."""
+    parts = [
+        (size, iter([[number] * min(4, size - first) for first in range(0, size, 4)]))
+        for number, size in enumerate(sizes)
+    ]
+    there = {number: size for number, size in enumerate(sizes) if size}
+    batches = list(by_turns(parts))
+    assert [batch[0] for batch in batches[: len(there)]] == list(there)
+    rows = Counter[int]()
+    for batch in batches:
+        rows[batch[0]] += len(batch)
+        least = min(rows[number] / size for number, size in there.items())
+        assert all(rows[number] - least * size <= 4 for number, size in there.items())
+    assert rows == there
+
+
+@pytest.mark.parametrize("section", [{"run": 'objective = "fill_in_the_middle"'}, {"data": 'masks = "none"'}])
+def test_all_batches_have_the_same_kind_of_units(section: dict[str, str]) -> None:
+    """A batch whose rows are one piece each looks as if its documents could be told apart."""
+    moved = Learner.build(tiny_run(**section), 64, ALONE)
+    (batch, *_) = TinyStream().heldout(("doc_id", "source"))
+    one = replace(
+        batch,
+        documents=np.zeros_like(batch.documents),
+        positions=np.tile(np.arange(32, dtype=np.int32), (8, 1)),
+        targets=np.maximum(batch.targets, 0),
+        columns={name: [["same"]] * 8 for name in ("doc_id", "source")},
+    )
+    found = evaluate(moved, [one, batch], None, "source", ("tiny",))
+    assert found is not None
+    assert (len(found.documents), found.names) == (16, ("tiny",))
+
+
+def test_fewer_batches_than_corpora_are_told(learner: Learner, caplog: pytest.LogCaptureFixture) -> None:
+    for max_batches, told in ((None, 0), (2, 0), (1, 1)):
+        evaluate_source(learner, TwoCorpora(), max_batches)
+        assert caplog.text.count("max_batches = 1: not all of 2 corpora are measured") == told
+
+
 # ------------------------------------------------------------------------------------------------------------ training
 
 
@@ -200,6 +243,14 @@ def test_the_log_has_the_values_of_each_domain(tmp_path: Path) -> None:
     low, high = sorted((record["eval_loss/web"], record["eval_loss/books"]))
     assert low < record["eval_loss"] < high
     assert record["eval_loss_stderr"] > 0
+
+
+@pytest.mark.parametrize("nll", [math.nan, math.inf])
+def test_what_is_no_finite_number_is_in_no_log_and_null_in_a_report(nll: float) -> None:
+    documents = np.array([[nll, 2.0, 8.0], [3.0, 2.0, 8.0], [1.0, 0.5, 8.0]])
+    found = Evaluation(documents, np.array([0, 1, 1]), ("web", "books"))
+    assert found.record() == {"eval_loss/books": 1.6, "bits_per_byte/books": pytest.approx(4 / math.log(2) / 16)}
+    assert json.loads(json.dumps(found.report(), allow_nan=False))["loss"]["value"] is None
 
 
 def test_a_domain_that_is_not_there_ends_a_run_before_it_begins(tmp_path: Path) -> None:

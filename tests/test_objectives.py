@@ -582,6 +582,23 @@ def test_too_few_sentinels_are_told() -> None:
     make_objective("span_corruption", {"sentinels": 48}).ask(rows_of([1024], length=1024), 0)
 
 
+@pytest.mark.parametrize("name", ["span_corruption", "ul2"])
+def test_too_few_sentinels_for_longer_rows_are_told_before_the_first_step(name: str, tmp_path: Path) -> None:
+    class Growing(TinyStream):
+        def batch(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+            return TinyStream(sequence_length=16).batch(step, rank, world)
+
+    options = {
+        "span_corruption": "density = 0.5\nmean_span = 1.0\nsentinels = 7",
+        "ul2": 'denoisers = [{mode = "X", density = 0.5, mean_span = 1.0}]\nsentinels = 7',
+    }
+    run = tiny_run(steps=3, run=f"objective = '{name}'", objective=options[name])
+    steps: list[Any] = []
+    with pytest.raises(RecipeError, match=r"sentinels = 7: rows of 32 .* sentinels would be enough"):
+        train(run, Growing(), tmp_path, on_metrics=steps.append)
+    assert steps == []
+
+
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [

@@ -306,6 +306,32 @@ def test_a_loss_that_is_no_number_is_left_out(tmp_path: Path, policy: str, monke
     assert report.weights == weights_without(left_out, run_of("tell"), TinyStream())
 
 
+@pytest.mark.parametrize("policy", ["tell", "rewind"])
+def test_an_evaluation_that_gives_no_number_leaves_it_to_the_next_step(
+    tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The update of a step spoils the weights, and the held-out split is measured before the next step's loss."""
+    real, spoilt = Learner._rebalance, []
+
+    def rebalance(self: Learner) -> None:
+        if self.step == 3 and not spoilt:
+            spoilt.append(self.step)
+            self.model.state_dict()["embedding.weight"].fill_(float("nan"))
+        real(self)
+
+    monkeypatch.setattr(Learner, "_rebalance", rebalance)
+    run = tiny_run(steps=10, run=f"spikes = '{policy}'", checkpoint="every = 2", eval="every = 4")
+    if policy == "tell":
+        with pytest.raises(DivergenceError, match="step 5: loss nan"):
+            train(run, TinyStream(), tmp_path)
+        assert "eval_loss" not in log_of(tmp_path)[3]
+    else:
+        assert train(run, TinyStream(), tmp_path).step == 10
+        assert state_of(tmp_path)["left_out"] == [3, 4]
+        assert all("eval_loss" in record for record in log_of(tmp_path) if record["step"] in (4, 8, 10))
+    assert "run 'tiny', step 4: the held-out loss is nan" in caplog.text
+
+
 def test_experts_are_balanced_by_what_was_learned_alone(tmp_path: Path) -> None:
     run = run_of("skip", model="num_experts = 2\nbalance = 'bias'")
     report = train(run, Spiky(), tmp_path)

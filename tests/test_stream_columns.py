@@ -211,6 +211,16 @@ def test_heldout_rows_have_columns(built: Any, documents: Mapping[str, Any]) -> 
     assert seen
 
 
+def test_the_first_heldout_batches_are_of_all_corpora(built: Any) -> None:
+    corpora = [{"tokens": built["tokens_manifest"], "weight": weight} for weight in (1, 5)]
+    both = open_stream(config(built, corpora=corpora, columns=[], global_batch=4), 3)
+    batches = list(both.heldout())
+    assert [int(batch.sources[0]) for batch in batches] == [0, 1] * (len(batches) // 2)
+    alone = [batch.tokens.tobytes() for batch in open_stream(config(built, columns=[], global_batch=4), 3).heldout()]
+    for number in range(2):
+        assert [batch.tokens.tobytes() for batch in batches if batch.sources[0] == number] == alone
+
+
 def test_what_was_taken_down_has_no_values(tmp_path: Path) -> None:
     built = make(tmp_path)
     before = open_stream(config(built), 3)

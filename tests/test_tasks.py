@@ -51,7 +51,7 @@ class Told:
 
 
 def items_of(*records: dict[str, Any]) -> list[Item]:
-    return [Item(Path("items.jsonl"), number, record) for number, record in enumerate(records)]
+    return [Item(Path("items.jsonl"), number, number, record) for number, record in enumerate(records)]
 
 
 def measured(kind: Kind, model: Told, items: Sequence[Item]) -> dict[str, float]:
@@ -228,6 +228,18 @@ def test_bleu_and_chrf_are_sacrebleu_s() -> None:
         assert make_metric(name).measure(WRITTEN[:1], REFERENCES[:1]).low is None
 
 
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+@pytest.mark.parametrize(("num_good", "bad"), [(1, ""), (1, "qqq"), (0, "")])
+def test_answers_that_hardly_fit_have_an_interval(name: str, num_good: int, bad: str) -> None:
+    """Most resamples have no n-gram in common with their references, which is a score of 0 and no fault."""
+    pytest.importorskip("sacrebleu", reason="sacrebleu is not installed (extra eval)")
+    written = [*["the cat sat on the mat"] * num_good, *[bad] * (20 - num_good)]
+    found = make_metric(name).measure(written, [["the cat sat on a mat"]] * 20)
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.value <= found.high <= 100
+
+
 @pytest.mark.parametrize("name", ["rouge1", "rouge2", "rougeL", "rougeLsum"])
 def test_rouge_is_rouge_score_s(name: str) -> None:
     rouge = pytest.importorskip("rouge_score.rouge_scorer", reason="rouge-score is not installed (extra eval)")
@@ -247,9 +259,9 @@ def test_a_library_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPat
         raise libraries.PackageNotFoundError(name)
 
     monkeypatch.setattr(libraries, "version", absent)
-    for name in ("bleu", "rougeL"):
+    for name in ("bleu", "chrf", "rouge1", "rougeL"):
         with pytest.raises(MissingLibraryError, match=rf"'{name}' needs .*headrace\[eval\]"):
-            make_metric(name).measure(["x"], [["y"]])
+            make_metric(name)
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -299,6 +311,29 @@ def test_examples_are_drawn_by_seed_and_never_the_item_itself(tmp_path: Path) ->
         task_in(tmp_path, num_items=2).prompts()
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "wrong", "said"),
+    [
+        ("generation", 'references = "r"\nmetrics = ["exact_match"]', {"r": None}, "the field 'r' is None, not a text"),
+        ("generation", 'references = ["{r}", "{s}"]\nmetrics = ["exact_match"]', {"r": "x"}, "there is no field 's'"),
+        ("multiple_choice", 'choices = ["b", "c"]\nanswer = "r"', {"r": "d"}, "r = 'd' is none of 'b', 'c'"),
+        ("classification", 'answer = "r"\nlabels = ["b", "c"]', {"r": "d"}, "r = 'd' is none of 'b', 'c'"),
+        ("cloze", 'target = "{r}"', {"r": ""}, "nothing is to be found there"),
+    ],
+)
+def test_what_is_wrong_with_an_item_is_told_before_anything_is_asked(
+    tmp_path: Path, kind: str, options: str, wrong: dict[str, Any], said: str
+) -> None:
+    records = [{"q": "a", "r": "b", "s": "b"}, {"q": "c", **wrong}]
+    (tmp_path / "items.jsonl").write_text("\n".join(map(json.dumps, records)) + "\n")
+    body = f'name = "t"\nkind = "{kind}"\n[data]\nfiles = ["items.jsonl"]\n[options]\nprompt = "{{q}}"\n{options}\n'
+    (tmp_path / "task.toml").write_text(body)
+    with pytest.raises(InputError) as caught:
+        load_task(tmp_path / "task.toml").check()
+    assert str(caught.value).startswith(f"{tmp_path / 'items.jsonl'}: record 2: ")
+    assert said in str(caught.value)
+
+
 def test_a_result_has_all_that_it_rests_on(tmp_path: Path) -> None:
     task = task_in(tmp_path)
     result = task.run(scorer())
@@ -328,6 +363,24 @@ def test_items_are_read_from_parquet_and_json(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text("")
     with pytest.raises(InputError, match="no record there"):
         read_task_items([tmp_path / "c.jsonl"], "")
+
+
+def test_a_row_with_more_cells_than_there_are_columns_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('q,a\n"x\ny",1\nno, never,2\n')
+    with pytest.raises(InputError, match=r"a\.csv: line 4 has 3 cells, but there are 2 columns: q, a; .*quotes"):
+        read_task_items([tmp_path / "a.csv"], "")
+
+
+def test_a_fault_names_the_record_s_place_in_its_own_file(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"q": "x"}\n{"q": "y"}\n')
+    (tmp_path / "b.jsonl").write_text('{"q": "z"}\n7\n')
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    items = read_task_items(paths, "", limit=3)
+    assert [item.number for item in items] == [0, 1, 2]
+    assert str(items[1].fault("no")) == f"{paths[0]}: record 2: no"
+    assert str(items[2].fault("no")) == f"{paths[1]}: record 1: no"
+    with pytest.raises(InputError, match=r"b\.jsonl: record 2 is 7, not a table"):
+        read_task_items(paths, "")
 
 
 @pytest.mark.parametrize(

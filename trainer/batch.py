@@ -158,8 +158,9 @@ class BatchSource(Protocol):
         ...
 
     def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
-        """Yield batches of the held-out split: each row once, in a fixed order, the last batch perhaps shorter.
+        """Yield batches of the held-out split: each row once, in a fixed order, batches perhaps shorter.
 
-        They have at least these columns beside tokens.
+        They have at least these columns beside tokens. The first ones are a fair share of each corpus, as a run may
+        measure so many alone.
         """
         ...

@@ -1,7 +1,7 @@
 """The log of a run: one JSON object per step in `metrics.jsonl`, TensorBoard where it is installed, W&B where asked.
 
 A resumed run cuts the log back to the step of its checkpoint, so that the finished log is the one of a run that was
-never interrupted, except for `TIMINGS`.
+never interrupted, except for `TIMINGS`. W&B keeps what it was told; it has steps that were taken twice twice.
 """
 
 import json
@@ -40,6 +40,8 @@ class MetricsLog:
     def __init__(self, out: Path, step: int, board: Callable[[], Any] | None = None) -> None:
         self._out = out
         self._wandb = board() if board is not None else None
+        if self._wandb is not None:  # its own numbers only rise, so it would drop the steps of a run that went back
+            self._wandb.define_metric("*", step_metric="step")
         self._open(step)
 
     def _open(self, step: int) -> None:
@@ -67,7 +69,7 @@ class MetricsLog:
                 if name != "step":
                     self._board.add_scalar(name, value, self.last["step"])
         if self._wandb is not None:
-            self._wandb.log(self.last, step=self.last["step"])
+            self._wandb.log(self.last)
 
     def __enter__(self) -> Self:
         return self

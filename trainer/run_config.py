@@ -250,6 +250,15 @@ class RunFile(Section):
         data = self.data.model_copy(update={"corpora": corpora, "remote": remote})
         return self.model_copy(update={"run": run, "data": data})
 
+    def measured_on(self, device: str | None = None) -> "RunFile":
+        """Return the run as it is when nothing is trained: on a device, by default its own, with its exact weights.
+
+        Graphs are not compiled, and no products are computed in 8 bits. Few devices have units for those, and with a
+        scale for each whole tensor what is measured of a text would depend on the texts beside it.
+        """
+        changed = {"compile": False, "fp8": False, **({"device": device} if device else {})}
+        return self.model_copy(update={"run": self.run.model_copy(update=changed)})
+
     def intent(self) -> dict[str, Any]:
         """Return what fixes the numbers of the run; the data is named by its contents, in the stream's state."""
         return {

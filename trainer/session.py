@@ -19,6 +19,7 @@ from headrace.trainer.device import describe_environment
 from headrace.trainer.evaluation.heldout import check_domain, evaluate_source
 from headrace.trainer.flops import flops_per_token, peak_flops
 from headrace.trainer.learner import Learner, StepResult
+from headrace.trainer.objectives.contract import require_length
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import History, RunRecord, known_start, require_same_run
@@ -323,13 +324,15 @@ def begin(
     Raises:
         InputError: it has not.
         StoreError: there is a run already, or the folder cannot be written.
-        RecipeError: the run there is of another plan, or cannot start from what it names.
+        RecipeError: the run there is of another plan, or cannot start from what it names, or the objective cannot be
+            asked about rows as long as the source's.
         InputError: what it starts from is not there, or the corpora have no such column as `eval.domain` names.
     """
     folder = out / "checkpoints"
     if not resume and find_checkpoints(folder):
         raise StoreError(f"{out} already holds a run: resume it, or choose another folder")
     check_domain(source, run.eval.domain)
+    require_length(run.make_objective(), source.sequence_length)
     start = find_start(run, known_start(run, out) if resume else None, world)
     record = RunRecord.of(run, source, start.intent() if start is not None else None)
     if resume:

@@ -29,6 +29,7 @@ from headrace.trainer.streaming.plan import ARITHMETIC, PlannedCorpus, StreamPla
 from headrace.trainer.streaming.rows import RowArrays, gather_slots, load_kernels
 from headrace.trainer.streaming.samples import BLOCK, Located, Samples, joined
 from headrace.trainer.streaming.source import Source
+from headrace.trainer.streaming.turns import by_turns
 from headrace.trainer.streaming.windows import Piece, TokenTable, Window
 
 _logger = logging.getLogger(__name__)
@@ -372,24 +373,30 @@ class Stream:
         return found
 
     def heldout(self, columns: Sequence[str] = ()) -> Iterator[Batch]:
-        """Yield the held-out rows of all corpora, each once, in order of storage, with more columns beside tokens.
+        """Yield the held-out rows of all corpora, each once, with more columns beside tokens.
+
+        Those of a corpus are in order of storage, and corpora take turns, so that the first batches are a fair share of
+        each (`streaming.turns`).
 
         Raises:
             InputError: the corpora have no such column.
         """
-        rows, columns = self.plan.batches[0][1], tuple(dict.fromkeys((*self._columns, *columns)))
-        for source, corpus in enumerate(self.corpora):
-            table = self._table(corpus, "heldout", columns)
-            for number in range(len(table)):
-                window = self._heldout_window(table, number)
-                if window is None:
-                    continue
-                for first in range(0, int(table.num_rows[number]), rows):
-                    mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
-                    arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(columns, len(mine))
-                    self._write(window, mine, np.arange(len(mine)), arrays, beside, bare=False)
-                    sources = np.full(len(mine), source, np.int16)
-                    yield self._made(0, arrays, sources, beside)
+        columns = tuple(dict.fromkeys((*self._columns, *columns)))
+        tables = [self._table(corpus, "heldout", columns) for corpus in self.corpora]
+        batches = [self._heldout_of(source, table, columns) for source, table in enumerate(tables)]
+        yield from by_turns([(int(table.num_rows.sum()), found) for table, found in zip(tables, batches, strict=True)])
+
+    def _heldout_of(self, source: int, table: TokenTable, columns: Sequence[str]) -> Iterator[Batch]:
+        rows = self.plan.batches[0][1]
+        for number in range(len(table)):
+            window = self._heldout_window(table, number)
+            if window is None:
+                continue
+            for first in range(0, int(table.num_rows[number]), rows):
+                mine = np.arange(first, min(first + rows, int(table.num_rows[number])))
+                arrays, beside = RowArrays.empty(len(mine), self._width), Beside.empty(columns, len(mine))
+                self._write(window, mine, np.arange(len(mine)), arrays, beside, bare=False)
+                yield self._made(0, arrays, np.full(len(mine), source, np.int16), beside)
 
     def _heldout_window(self, table: TokenTable, number: int) -> Window | None:
         """Read a held-out window; where damaged ones may be replaced in training, such a one is left out and told."""

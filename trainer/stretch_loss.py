@@ -34,6 +34,7 @@ def stretch_losses(run: RunFile, stream: Stream, checkpoint: Checkpoint, step: i
     Raises:
         InputError: the run's objective moves tokens, so that no loss belongs to a stretch.
     """
+    run = run.measured_on()
     with join_world(run.run.device) as world:
         learner = Learner.build(run, stream.vocab_size, world)
         learner.restore(checkpoint)

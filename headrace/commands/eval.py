@@ -57,7 +57,7 @@ def evaluate(
 
     tasks = [load_task(path) for path in task or ()]
     for one in tasks:
-        one.prompts()  # what is wrong with a task's files is told before a model is loaded
+        one.check()  # what is wrong with a task's files is told before a model is loaded
     subject = open_subject(model, store or (), tokens or (), device)
     scorer = subject.scorer(pseudo) if tasks else None
     whole = subject.heldout(domain, max_batches) if heldout else None

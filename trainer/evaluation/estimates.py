@@ -61,7 +61,8 @@ def ratio_of(y: ArrayLike, x: ArrayLike) -> Estimate:
     value = float(tops.sum()) / total
     if n < 2:
         return Estimate(value, n)
-    variance = n / (n - 1) * float(np.square(tops - value * bottoms).sum()) / total**2
+    with np.errstate(invalid="ignore"):  # of what is no finite number there is no interval either
+        variance = n / (n - 1) * float(np.square(tops - value * bottoms).sum()) / total**2
     return _normal(value, n, math.sqrt(variance))
 
 
@@ -121,8 +122,10 @@ def _exp(value: float) -> float:
 
 
 def as_record(estimate: Estimate) -> dict[str, Any]:
-    """Return what an estimate has, for JSON."""
-    return {name: value for name, value in vars(estimate).items() if value is not None}
+    """Return what an estimate has, for JSON; null where it is no finite number."""
+    known = {name: value for name, value in vars(estimate).items() if value is not None}
+    lost = {name for name, value in known.items() if isinstance(value, float) and not math.isfinite(value)}
+    return known | dict.fromkeys(lost)
 
 
 def shown(estimate: Estimate, digits: int = 4) -> str:

@@ -96,7 +96,7 @@ class Evaluation:
         return Evaluation(self.documents[mine], np.zeros(int(mine.sum()), np.int64), (self.names[number],))
 
     def record(self) -> dict[str, float]:
-        """Return what the log of a run has of it: numbers by name, those of a domain as `NAME/DOMAIN`."""
+        """Return what the log of a run has of it: finite numbers by name, those of a domain as `NAME/DOMAIN`."""
         stderr = self.loss_estimate().stderr
         found = {"eval_loss": self.loss, "bits_per_byte": self.bits_per_byte}
         if stderr is not None:
@@ -104,7 +104,7 @@ class Evaluation:
         domains = self.by_domain()
         for name, part in islice(domains.items() if len(domains) > 1 else (), MOST_LOGGED):
             found |= {f"eval_loss/{name}": part.loss, f"bits_per_byte/{name}": part.bits_per_byte}
-        return found
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
     def report(self) -> dict[str, Any]:
         """Return everything that is told of it, as JSON."""
@@ -142,6 +142,8 @@ def evaluate_source(
     Raises:
         InputError: the corpora have no such column beside their tokens.
     """
+    if max_batches is not None and max_batches < len(source.names) and learner.world.is_first:
+        _log.warning("max_batches = %d: not all of %d corpora are measured", max_batches, len(source.names))
     return evaluate(learner, source.heldout(columns_for(domain)), max_batches, domain, source.names)
 
 
@@ -163,12 +165,13 @@ def evaluate(
     """
     world, units = learner.world, _Units(domain, tuple(corpora))
     parts: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
+    masked = learner.run.data.masks == "documents"
     learner.forward.eval()
     with gathered(learner.model):
         for batch in islice(batches, max_batches):
             mine = slice(world.rank, None, world.size)
             question = learner.objective.ask(batch, learner.run.run.seed)
-            numbers = units.number(batch, apart=np.array_equal(question.documents, batch.documents))
+            numbers = units.number(batch, masked and _keeps_places(batch, question))
             parts.append(_sums(learner, batch.rows(mine), question.rows(mine), numbers[mine]))
     learner.forward.train()
     total = np.zeros((len(units), 3))
@@ -177,7 +180,16 @@ def evaluate(
     total = np.array(world.sum(total.ravel().tolist())).reshape(total.shape)
     asked = total[:, 1] > 0
     found = Evaluation(total[asked], np.array(units.domains, np.int64)[asked], tuple(units.names))
-    return found if found.num_targets and found.num_bytes else None
+    if not found.num_targets or not found.num_bytes:
+        return None
+    if world.is_first and not math.isfinite(found.nll):
+        _log.warning("run %r, step %d: the held-out loss is %s", learner.run.run.name, learner.step, found.loss)
+    return found
+
+
+def _keeps_places(batch: Batch, question: Question) -> bool:
+    """Return whether an objective leaves tokens in their places; one that moves them may not move any in a batch."""
+    return question.left_out is None and np.array_equal(question.documents, batch.documents)
 
 
 @dataclass
@@ -196,7 +208,7 @@ class _Units:
         return len(self.known)
 
     def number(self, batch: Batch, apart: bool) -> NDArray[np.int64]:
-        """Return the number of each position's document, -1 on padding; `apart`: the objective leaves tokens there."""
+        """Return the number of each position's document, -1 on padding; `apart`: pieces are documents."""
         pieces = batch.documents.max(axis=1) + 1
         ids = batch.columns.get("doc_id")
         apart = apart and ids is not None and all(len(row) == n for row, n in zip(ids, pieces.tolist(), strict=True))

@@ -17,10 +17,11 @@ from headrace.pipeline.record_files import read_records
 
 @dataclass(frozen=True)
 class Item:
-    """A record of a data file; `number` counts from 0 over all files of a task."""
+    """A record of a data file; `number` counts from 0 over all files of a task, `place` in this one."""
 
     path: Path
     number: int
+    place: int
     record: Mapping[str, Any]
 
     def value(self, field: str) -> Any:
@@ -65,7 +66,7 @@ class Item:
 
     def fault(self, what: str) -> InputError:
         """Return the error to raise about this record."""
-        return InputError(f"{self.path}: record {self.number + 1}: {what}")
+        return InputError(f"{self.path}: record {self.place + 1}: {what}")
 
 
 def _told(value: Any) -> str:
@@ -82,12 +83,12 @@ def read_task_items(paths: Sequence[Path], records: str, limit: int | None = Non
     """
     found: list[Item] = []
     for path in paths:
-        for record in read_records(path, records):
+        for place, record in enumerate(read_records(path, records)):
             if limit is not None and len(found) >= limit:
                 return found
             if not isinstance(record, Mapping):
-                raise InputError(f"{path}: record {len(found) + 1} is {_told(record)}, not a table of fields")
-            found.append(Item(path, len(found), record))
+                raise InputError(f"{path}: record {place + 1} is {_told(record)}, not a table of fields")
+            found.append(Item(path, len(found), place, record))
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: no record there")
     return found

@@ -12,7 +12,6 @@ from headrace.trainer.evaluation.scorer import Scorer, make_scorer
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
 from headrace.trainer.relocate import open_recorded
-from headrace.trainer.run_config import RunFile
 from headrace.trainer.run_record import FILE, History, RunRecord, read_run
 from headrace.trainer.stream import Stream
 
@@ -70,17 +69,11 @@ def open_subject(
     """
     record, checkpoint = _find(path)
     stream = open_recorded(record, stores, tokens, History.of(checkpoint.state))
-    run = _on(record.run, device)
+    run = record.run.measured_on(device)
     learner = Learner.build(run, stream.vocab_size, World(0, 1, choose_device(run.run.device)))
     learner.model.load_state_dict(checkpoint.model_tensors())
     learner.step = checkpoint.step
     return Subject(record, checkpoint, stream, learner)
-
-
-def _on(run: RunFile, device: str | None) -> RunFile:
-    """Return a run on another device; graphs are not compiled for an evaluation."""
-    changed = {"compile": False, **({"device": device} if device else {})}
-    return run.model_copy(update={"run": run.run.model_copy(update=changed)})
 
 
 def _find(path: Path) -> tuple[RunRecord, Checkpoint]:

@@ -134,6 +134,12 @@ class Task:
         """Return the prompt of each item, examples included."""
         return [self._prompt(item) for item in self.items]
 
+    def check(self) -> None:
+        """Raise `InputError` for an item that cannot be asked, or does not say what is right."""
+        self.prompts()
+        for item in self.items:
+            self.kind.solution(item)
+
     def _prompt(self, item: Item) -> str:
         few_shot, question = self.file.few_shot, self.kind.question(item)
         if few_shot is None:
@@ -202,5 +208,6 @@ def load_task(path: Path) -> Task:
     Raises:
         InputError: it cannot be read.
         RecipeError: it is not TOML, or a key or value is wrong.
+        MissingLibraryError: a metric that it names needs a library that is not installed.
     """
     return Task(path, load_toml(TaskFile, path))

@@ -10,7 +10,7 @@ vocabulary's last, and the model has that many more.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,21 @@ class Objective(Protocol):
     def ask(self, batch: Batch, seed: int) -> Question:
         """Return what the model is asked about a batch; of equal arguments always the same."""
         ...
+
+
+@runtime_checkable
+class Bounded(Protocol):
+    """An objective that cannot be asked about rows of every length."""
+
+    def require_length(self, sequence_length: int) -> None:
+        """Raise RecipeError where rows can be so many positions long, or shorter, and those are too many."""
+        ...
+
+
+def require_length(objective: Objective, sequence_length: int) -> None:
+    """Raise RecipeError if an objective cannot be asked about rows of this length, the longest there are."""
+    if isinstance(objective, Bounded):
+        objective.require_length(sequence_length)
 
 
 OBJECTIVES = ClassRegistry("objective", "headrace.trainer.objectives")

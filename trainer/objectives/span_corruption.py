@@ -36,12 +36,19 @@ class SpanCorruption:
         """The sentinels."""
         return self.sentinels
 
+    def require_length(self, sequence_length: int) -> None:
+        """Raise RecipeError if rows of this length can have more spans than there are sentinels."""
+        require_sentinels([self._form(0)], sequence_length, self.sentinels)
+
+    def _form(self, first_sentinel: int) -> SpanForm:
+        return SpanForm(self.density, self.mean_span, first_sentinel)
+
     def ask(self, batch: Batch, seed: int) -> Question:
         """Corrupt each piece.
 
         Raises:
             RecipeError: rows can have more spans than there are sentinels.
         """
-        form = SpanForm(self.density, self.mean_span, len(batch.token_bytes))
-        require_sentinels([form], batch.tokens.shape[1], self.sentinels)
+        self.require_length(batch.tokens.shape[1])
+        form = self._form(len(batch.token_bytes))
         return rewrite(batch, seed, lambda random: form, prefix=True)

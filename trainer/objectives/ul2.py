@@ -71,15 +71,22 @@ class UL2:
         """The modes and the sentinels."""
         return len(MODES) + self.sentinels
 
+    def require_length(self, sequence_length: int) -> None:
+        """Raise RecipeError if rows of this length can have more spans than there are sentinels."""
+        require_sentinels(self._forms(0), sequence_length, self.sentinels)
+
+    def _forms(self, first: int) -> list[Form]:
+        """Return what the denoisers make of pieces where the first sign has this id."""
+        return [one.form(first + MODES.index(one.mode), first + len(MODES)) for one in self.denoisers]
+
     def ask(self, batch: Batch, seed: int) -> Question:
         """Draw a denoiser for each piece, and let it.
 
         Raises:
             RecipeError: rows can have more spans than there are sentinels.
         """
-        first = len(batch.token_bytes)
-        forms = [one.form(first + MODES.index(one.mode), first + len(MODES)) for one in self.denoisers]
-        require_sentinels(forms, batch.tokens.shape[1], self.sentinels)
+        self.require_length(batch.tokens.shape[1])
+        forms = self._forms(len(batch.token_bytes))
         bounds = np.cumsum([one.weight for one in self.denoisers])
         bounds /= bounds[-1]
 

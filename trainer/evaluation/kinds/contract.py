@@ -41,7 +41,13 @@ class Kind(Protocol):
         ...
 
     def solution(self, item: Item) -> str:
-        """Return the right answer, as examples show it."""
+        """Return the right answer, as examples show it.
+
+        It is asked for every item before a model answers any.
+
+        Raises:
+            InputError: the item lacks something that `measure` takes of it.
+        """
         ...
 
     def measure(self, model: Model, items: Sequence[Item], prompts: Sequence[str]) -> Mapping[str, Estimate]:

@@ -57,6 +57,6 @@ class Generation:
 
     def measure(self, model: Model, items: Sequence[Item], prompts: Sequence[str]) -> Mapping[str, Estimate]:
         """Return each metric; white space around answers and references counts for nothing."""
-        written = [text.strip() for text in model.generate(prompts, self.until, self.max_tokens)]
         references = [[one.strip() for one in self.references_of(item)] for item in items]
+        written = [text.strip() for text in model.generate(prompts, self.until, self.max_tokens)]
         return {name: make_metric(name).measure(written, references) for name in self.metrics}

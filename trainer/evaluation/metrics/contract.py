@@ -8,7 +8,7 @@ from headrace.trainer.evaluation.estimates import Estimate
 
 
 class Metric(Protocol):
-    """A registered metric."""
+    """A registered metric; one that needs a library says when it is made that there is none."""
 
     name: ClassVar[str]
     version: ClassVar[int]
@@ -24,6 +24,11 @@ metrics = METRICS.all
 
 
 def make_metric(name: str) -> Metric:
-    """Return a metric; raises `RecipeError` where there is none of that name."""
+    """Return a metric.
+
+    Raises:
+        RecipeError: there is none of that name.
+        MissingLibraryError: it needs a library that is not installed.
+    """
     made: Any = make_registered(METRICS, name, {})
     return cast(Metric, made)

@@ -16,9 +16,14 @@ class _Rouge:
     name: ClassVar[str]
     version: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        self._version()
+
+    def _version(self) -> str:
+        return library_version("rouge-score", extra="eval", purpose=f"the metric {self.name!r}")
+
     def measure(self, written: Sequence[str], references: Sequence[Sequence[str]]) -> Estimate:
         """Return the mean F-measure."""
-        version = library_version("rouge-score", extra="eval", purpose=f"the metric {self.name!r}")
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer: Any = RougeScorer([self.name], use_stemmer=False)
@@ -28,7 +33,7 @@ class _Rouge:
                 for text, known in zip(written, references, strict=True)
             ]
         )
-        return Estimate(**{**vars(found), "signature": f"rouge-score {version}, no stemmer"})
+        return Estimate(**{**vars(found), "signature": f"rouge-score {self._version()}, no stemmer"})
 
 
 @register
