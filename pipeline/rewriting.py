@@ -28,7 +28,7 @@ from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.recipe_steps import ExactStep, MinHashStep
 from headrace.pipeline.removal import Removed, finish_removal, removals
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import in_force, suppress
+from headrace.pipeline.suppressions import in_force, suppress_all
 from headrace.pipeline.takedown import TakenDown, held_for, take_down
 from headrace.pipeline.walk import NO_OPTIONS, BuildOptions
 
@@ -95,8 +95,8 @@ def _take_down(asked: Asked, store: Store, doc_ids: Collection[str]) -> TakenDow
     """Suppress what is named, also where its corpus is gone; what resembles it is looked for in the whole store."""
     held = tuple(held_for(doc_ids, store))
     if not asked.corpus.exists() and _was_removed(asked.corpus, store):
-        records = [suppress(store, what, value, asked.reason, asked.date).name for what, value in asked.named]
-        return TakenDown(tuple(records), tuple(asked.named), None, (), held)
+        records = tuple(one.name for one in suppress_all(store, asked.named, asked.reason, asked.date))
+        return TakenDown(records, tuple(asked.named), None, (), held)
     done = take_down(asked.corpus, asked.named, asked.reason, asked.date)
     return TakenDown(done.records, done.named, None, done.hidden, held)
 
@@ -110,9 +110,7 @@ def _was_removed(corpus: Path, store: Store) -> bool:
 def _hold_for_review(store: Store, taken: TakenDown, date: str) -> None:
     """Keep documents out of later builds, which no longer know what they resemble; to be withdrawn after review."""
     known = {one.value for one in in_force(store) if one.what == "doc_id"}
-    for held in taken.held:
-        if held.doc_id not in known:
-            suppress(store, "doc_id", held.doc_id, HELD, date)
+    suppress_all(store, [("doc_id", one.doc_id) for one in taken.held if one.doc_id not in known], HELD, date)
 
 
 def _refuse_needed_names(lineage: Lineage, doc_ids: Collection[str], recipe: Recipe) -> None:

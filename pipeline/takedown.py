@@ -22,7 +22,7 @@ from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.earlier import Earlier
 from headrace.pipeline.stages.suppress import Suppress
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import What, as_config, normal_value, suppress
+from headrace.pipeline.suppressions import What, as_config, normal_value, suppress_all
 from headrace.pipeline.tables import read_batches
 
 Named = tuple[What, str]
@@ -65,7 +65,7 @@ def take_down(path: Path, named: Sequence[Named], reason: str, date: str = "") -
     store, corpus = Store.containing(found), Manifest.load(found)
     if corpus.table != "corpus":
         raise InputError(f"{path}: a manifest of {corpus.table!r}; name the one of the corpus")
-    records = tuple(suppress(store, what, value, reason, date).name for what, value in named)
+    records = tuple(one.name for one in suppress_all(store, named, reason, date))
     vector = deletion_vector(corpus, store)
     hidden = hidden_ids(corpus, store)
     held = tuple(held_for({*hidden, *(normal_value(what, value) for what, value in named if what == "doc_id")}, store))

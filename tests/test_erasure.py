@@ -22,7 +22,7 @@ from headrace.pipeline.erasures import erased_places
 from headrace.pipeline.removal import Removal, Removed
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import in_force, suppress
+from headrace.pipeline.suppressions import in_force, suppress, withdraw
 from headrace.pipeline.verify import verify
 from headrace.trainer.stream import open_stream
 from headrace.trainer.stream_config import DataConfig
@@ -165,6 +165,23 @@ def test_what_resembles_it_is_held_and_not_promoted(folder: Path, gone: Any) -> 
     left = {one["doc_id"] for one in rows(done["manifest"])}
     assert not left & (held | {near["doc_id"]})
     assert held <= {one.value for one in in_force(Store.look(folder / "store"))}
+
+
+def test_what_was_released_after_review_is_held_again_for_another(folder: Path) -> None:
+    base = article(4000)
+    copies = [(f"https://near.example/{n}", page("N", f"{base}\n\nSentence {n} stands at the end.")) for n in range(4)]
+    write_warc(folder / "crawl" / "near.warc", copies)
+    built, store = build(folder), Store.look(folder / "store")
+    for number_left in (3, 2):
+        (survivor,) = [row["doc_id"] for row in rows(built["manifest"]) if "//near.example" in row["url"]]
+        done = rewrite(folder, built["manifest"], "--doc", survivor)
+        held = {one["doc_id"] for one in done["held"]}
+        assert len(held) == number_left
+        assert not [row for row in rows(done["manifest"]) if "//near.example" in row["url"]]
+        for one in in_force(store):
+            if one.value in held:
+                withdraw(store, one.name, "reviewed")
+        built = build(folder)
 
 
 def test_what_was_only_read_is_erased_too(folder: Path, gone: Any) -> None:
