@@ -514,6 +514,27 @@ def test_requests_of_its_page_are_erased_with_it(folder: Path) -> None:
     assert traces(folder / "store", url) == set()
 
 
+def test_another_capture_of_its_page_stays(folder: Path) -> None:
+    """Of a sampled build the store has a record of it that is no document."""
+    captures = [
+        (f"https://twice.example/{n}", page(name, article(seed + n)))
+        for name, seed in (("A", 5000), ("B", 6000))
+        for n in range(6)
+    ]
+    write_warc(folder / "crawl" / "twice.warc", captures)
+    assert headrace(*build_words(folder), "--sample", "0.5").status == 0
+    built = build(folder)
+    pairs: dict[str, list[str]] = {}
+    for row in rows(built["manifest"]):
+        pairs.setdefault(row["url"], []).append(row["doc_id"])
+    two = (sorted(ids) for ids in pairs.values() if len(ids) == 2)
+    named, other = next(ids for ids in two if int(ids[1][:8], 16) >= 0.5 * (1 << 32))
+    done = rewrite(folder, built["manifest"], "--doc", named)
+    assert done["erased"] == [named]
+    assert other in {row["doc_id"] for row in rows(done["manifest"])}
+    assert verify(folder / "store").ok
+
+
 @pytest.mark.parametrize("begun", [True, False])
 def test_what_was_built_after_a_kill_stays(
     folder: Path, gone: Any, begun: bool, monkeypatch: pytest.MonkeyPatch
