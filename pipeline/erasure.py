@@ -183,7 +183,8 @@ def _refuse_own(lineage: Lineage, built: Built, gone: Collection[Path]) -> None:
         if folder in gone:
             raise StoreError(
                 f"{folder}: the step {step.label!r} of the new build is made from what was taken down, so nothing was "
-                "removed; leave out what its recipe compares with, and give the same command again"
+                "removed; leave out what its recipe compares with or takes from the store, and give the same command "
+                "again"
             )
 
 

@@ -444,6 +444,55 @@ def test_an_index_that_holds_it_goes_and_is_told(folder: Path, gone: Any) -> Non
     assert rewrite(folder, done["manifest"], "--doc", row["doc_id"])["removed_files"] == 0
 
 
+def train(folder: Path, name: str, positive: Path) -> Any:
+    """Train a small classifier in the store, to tell texts from shouting."""
+    for number in range(40):
+        (folder / f"loud-{number}.txt").write_text("Buy now! CHEAP, click! " * 5 + str(number))
+    ran = headrace(
+        *("classifier", "train", "--positive", positive, "--negative", folder / "loud-*.txt", "--name", name),
+        *("--store", folder / "store", "--normalize", "words", "--heldout", 0.2, "--epochs", 2),
+        *("--dim", 4, "--buckets", 1000, "--json"),
+    )
+    assert ran.status == 0, ran.err
+    return ran.json
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_classifier_that_learnt_from_it_goes_and_is_told(folder: Path, copied: bool) -> None:
+    """Also one that was trained on copies of the corpus' files; one that knows other texts stays."""
+    store, word = folder / "store", "zyxqsecretname"
+    secret = page("S", f"{article(7777)}\n\nHere lives {word} {word} {word} by the river, near to the water.")
+    write_warc(folder / "crawl" / "secret.warc", [("https://secret.example/1", secret)])
+    built = build(folder)
+    corpus = Path(built["manifest"]).parent
+    if copied:
+        corpus = shutil.copytree(corpus, folder / "copied")
+    quality = train(folder, "quality", corpus / "*.parquet")
+    for number in range(40):
+        (folder / f"calm-{number}.txt").write_text(article(8000 + number, 6))
+    other = train(folder, "other", folder / "calm-*.txt")
+    (doc_id,) = [row["doc_id"] for row in rows(built["manifest"]) if word in row["text"]]
+    assert any("classifier" in path for path, _ in traces(store, {"word": word.encode()}))
+    measured = 'signals = ["gopher_quality", { name = "classifier", options = { artifact = "quality" } }, "c4"]'
+    words = second_recipe(folder, "judged", ('signals = ["gopher_quality", "c4"]', measured))
+    judged = headrace(*words)
+    assert judged.status == 0, judged.err
+    before = sorted(store.rglob("*"))
+    named = ["takedown", judged.json["manifest"], "--doc", doc_id, "--reason", "asked"]
+    refused = headrace(*named, "--rewrite", words[1], *words[4:])
+    assert refused.status == 1
+    assert "the classifier 'quality'" in refused.err
+    assert sorted(store.rglob("*")) == before
+    done = rewrite(folder, built["manifest"], "--doc", doc_id)
+    assert done["removed_names"] == ["classifier quality"]
+    assert done["build_again"] == ["judged"]
+    assert traces(store, {"word": word.encode()}) == set()
+    assert not Path(quality["manifest"]).exists()
+    assert Path(other["manifest"]).exists()
+    report = verify(store)
+    assert report.ok, report.findings
+
+
 @pytest.mark.parametrize("lost", ["tasks", "artifacts/read", "read"])
 def test_it_is_found_whatever_else_is_lost(folder: Path, gone: Any, lost: str) -> None:
     """Any file of a store may be deleted; what tells where a document lies may be among them."""
