@@ -414,6 +414,28 @@ def test_who_survived_it_is_held_as_a_build_would(folder: Path, gone: Any) -> No
     assert [one["doc_id"] for one in done["held"]] == [survivor["doc_id"]]
 
 
+def test_what_an_earlier_corpus_has_of_it_is_held(folder: Path, gone: Any) -> None:
+    """With all that was left out for that, as if it were a cluster of one corpus."""
+    built, row, _ = gone
+    assert headrace("index", built["manifest"], "--name", "old").status == 0
+    words = second_recipe(folder, "against", ('verify = "none"', 'verify = "none"\nagainst = ["old"]'))
+    words[words.index("--source") + 1] = source = f"web={folder}/new/*.warc"
+    text = "\n\n".join(row["text"].split("\n"))
+    copies = [(f"https://near.example/{n}", page("N", f"{text}\n\nSentence {n} stands here.")) for n in range(2)]
+    others = [(f"https://new.example/{n}", page("N", article(9000 + n))) for n in range(8)]
+    write_warc(folder / "new" / "one.warc", [*copies, *others])
+    there = headrace(*words).json["manifest"]
+    assert {one["url"] for one in rows(there)} == {url for url, _ in others}
+    near = {one["url"]: one["doc_id"] for one in read(folder) if "//near." in one["url"]}
+    named = ["takedown", there, "--url", "https://near.example/0", "--reason", "asked", "--rewrite", words[1]]
+    done = headrace(*named, "--source", source, "--workers", "1", "--json")
+    assert done.status == 0, done.err
+    assert done.json["erased"] == [near["https://near.example/0"]]
+    held = {one["doc_id"] for one in done.json["held"]}
+    assert held == {row["doc_id"], near["https://near.example/1"]}
+    assert row["doc_id"] not in {one["doc_id"] for one in rows(build(folder)["manifest"])}
+
+
 def read(folder: Path) -> list[Any]:
     """Return all documents that were read into a store."""
     found = sorted((folder / "store").glob("artifacts/read/*/documents-*.parquet"))
