@@ -1,5 +1,6 @@
 """What is taken down for good is nowhere in the store, and everything else is as it would have been without it."""
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -17,6 +18,7 @@ from headrace.pipeline import build as pipeline_build
 from headrace.pipeline import erasure, removal, rewriting
 from headrace.pipeline import store as pipeline_store
 from headrace.pipeline.build import Built
+from headrace.pipeline.building import building, working
 from headrace.pipeline.building import rewriting as rewriting_alone
 from headrace.pipeline.erasures import erased_places
 from headrace.pipeline.removal import Removal, Removed
@@ -566,6 +568,30 @@ def test_a_build_waits_for_a_takedown(folder: Path, gone: Any) -> None:
     _, err = waiting.communicate(timeout=120)
     assert waiting.returncode == 0
     assert "waiting for a takedown" in err
+
+
+def test_a_process_that_was_forked_meanwhile_keeps_nobody_out(tmp_path: Path) -> None:
+    """As a worker of a loader of data is; it has the locked files open, too."""
+    store = Store.open(tmp_path / "store")
+    with building(store), working(store):
+        child = subprocess.Popen(["sleep", "60"], pass_fds=locked_by_us(store))
+    try:
+        with rewriting_alone(store):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+
+
+def locked_by_us(store: Store) -> list[int]:
+    """Return the descriptors of a store's two locks in this process."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if link.readlink() in (store.record, store.root):
+                found.append(int(link.name))
+    assert len(found) == 2
+    return found
 
 
 def test_requests_of_its_page_are_erased_with_it(folder: Path) -> None:
