@@ -80,12 +80,19 @@ class BusyError(StoreError):
 
 @contextmanager
 def _locked(path: Path, how: int, waiting: str = "") -> Iterator[None]:
-    """Hold a lock on a file or folder."""
+    """Hold a lock on a file or folder.
+
+    It is given back aloud, since a process that was forked meanwhile has the file open, too; it gives nothing back.
+    """
     descriptor = os.open(path, os.O_RDWR if path.is_file() and os.access(path, os.W_OK) else os.O_RDONLY)
+    holder = os.getpid()
     try:
         _lock(descriptor, path, how, waiting)
         yield
     finally:
+        if os.getpid() == holder:
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from headrace.pipeline.build import Built
 from headrace.pipeline.errors import StoreError
+from headrace.pipeline.extract import PAGE_KINDS, TEXT_KINDS
 from headrace.pipeline.hashing import digest_json
 from headrace.pipeline.lineage import READ, Lineage, Work, columns_of
 from headrace.pipeline.lock import Lock, locks_of
@@ -26,7 +27,7 @@ from headrace.pipeline.schema import Manifest, NamedArtifact, Upstream
 from headrace.pipeline.stages.suppress import Suppress
 from headrace.pipeline.store import MANIFEST, Store, replace
 from headrace.pipeline.suppressions import What, normal_value
-from headrace.pipeline.tables import read_batches
+from headrace.pipeline.tables import read_batches, read_columns
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +56,16 @@ def digest_of_names(names: Iterable[Named]) -> str:
 def find_named(lineage: Lineage, names: Sequence[Named]) -> Found:
     """Return the documents of a store that are named, whether a corpus has them or not.
 
-    Records that are no documents and have the URL of one that is named (a request, say) are found with it.
+    Records that can be no documents and have the URL of one that is named (a request, say) are found with it. Another
+    capture of its page is a document of its own, even where it became none (by a sample or an extractor).
     """
     found = Found()
     entries = tuple({"what": what, "value": normal_value(what, value), "reason": ""} for what, value in names)
     for work, row in _rows(lineage, entries):
         found.places.setdefault(row["doc_id"], set()).update(_places(work, row))
         found.urls |= {row["url"]} - {None}
-    for work in lineage.roots() if found.urls else ():
-        for row in _records_of(work, found.urls):
-            found.places.setdefault(row["doc_id"], set()).update(_places(work, row))
+    for doc_id, places in _beside(lineage, found.urls).items():
+        found.places.setdefault(doc_id, set()).update(places)
     missed = {normal_value(what, value) for what, value in names if what == "doc_id"} - found.places.keys()
     if missed and lineage.holders(missed, but=()):  # in a table that is made from none that has it
         found.places |= {doc_id: set() for doc_id in missed if lineage.holders({doc_id}, but=())}
@@ -88,13 +89,28 @@ def _rows(lineage: Lineage, entries: tuple[dict[str, str], ...]) -> Iterator[tup
                 yield from ((work, row) for row in batch.to_pylist() if row["doc_id"] and stage.entry_for(row))
 
 
+def _beside(lineage: Lineage, urls: Collection[str]) -> dict[str, set[Place]]:
+    """Return the records of pages that can be no documents, by id, with their places."""
+    places: dict[str, set[Place]] = {}
+    roots = [work for work in lineage.roots() if work.stage == READ] if urls else []
+    for work in roots:
+        for row in _records_of(work, urls):
+            places.setdefault(row["doc_id"], set()).update(_places(work, row))
+    wanted = pa.array(sorted(places), pa.string())
+    for path in (path for work in roots for table, path in work.files if table == "documents" and places):
+        ids = read_columns(path, ["doc_id"]).column("doc_id")
+        for doc_id in ids.filter(pc.is_in(ids, wanted)).to_pylist():  # an extractor of a plugin takes their kind
+            places.pop(doc_id, None)
+    return places
+
+
 def _records_of(work: Work, urls: Collection[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of records of pages that did not become documents."""
-    wanted = pa.array(sorted(urls), pa.string())
-    for path in (path for table, path in work.files if work.stage == READ and table == "records"):
-        for batch in read_batches(path, ["doc_id", "url", "origin"]):
-            rows = batch.filter(pc.is_in(batch.column("url"), wanted)).to_pylist()
-            yield from (row for row in rows if row["doc_id"])
+    """Yield the rows of records of pages whose kind none of our extractors takes."""
+    wanted, taken = pa.array(sorted(urls), pa.string()), pa.array([*PAGE_KINDS, *TEXT_KINDS])
+    for path in (path for table, path in work.files if table == "records"):
+        for batch in read_batches(path, ["doc_id", "url", "kind", "origin"]):
+            chosen = pc.and_not(pc.is_in(batch.column("url"), wanted), pc.is_in(batch.column("kind"), taken))
+            yield from (row for row in batch.filter(chosen).to_pylist() if row["doc_id"])
 
 
 def _places(work: Work, row: Mapping[str, Any]) -> Iterator[Place]:
@@ -167,7 +183,8 @@ def _refuse_own(lineage: Lineage, built: Built, gone: Collection[Path]) -> None:
         if folder in gone:
             raise StoreError(
                 f"{folder}: the step {step.label!r} of the new build is made from what was taken down, so nothing was "
-                "removed; leave out what its recipe compares with, and give the same command again"
+                "removed; leave out what its recipe compares with or takes from the store, and give the same command "
+                "again"
             )
 
 

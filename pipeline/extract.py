@@ -12,6 +12,10 @@ from headrace.filters.registry import ClassRegistry
 from headrace.pipeline.readers.contract import Record
 from headrace.pipeline.registry import make_registered
 
+PAGE_KINDS = ("response", "resource")
+TEXT_KINDS = ("text", "conversion")
+"""Kinds of records that our extractors take, as pages or as the text that they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extracted:

@@ -2,8 +2,9 @@
 
 A task's inputs are named by content, so whoever made the same content made the same input: what a task holds of a
 document is asked of all that ever made what it read, wherever that lay. A task is *clean* of documents if each of its
-inputs was made by a clean task, or is a raw file; one that reads raw files if its tables have no row of them. Of an
-input that nothing in the store made any more nothing is known: then the task's own tables are asked.
+inputs was made by a clean task, or is a raw file; one that reads raw files if its tables have no row of them. A raw
+file that is, byte for byte, a file of the store (a classifier's texts can be a corpus) was made by whoever made that.
+Of an input that nothing in the store made any more nothing is known: then the task's own tables are asked.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -39,10 +40,6 @@ class Work:
     contents: frozenset[str]
     files: tuple[tuple[str, Path], ...] = ()
 
-    def upstream(self) -> Iterator[str]:
-        """Yield the contents that other tasks made: raw files are named by paths outside of the store."""
-        yield from (item.content for item in self.inputs if not Path(item.path).is_absolute())
-
 
 class Lineage:
     """All work that a store has: commits, and parts of artifacts whose commits are gone."""
@@ -52,6 +49,7 @@ class Lineage:
         self.manifests = {path.parent: Manifest.load(path) for path in store.manifests()}
         self.works: dict[str, Work] = {}
         self._named: set[Path] = set()
+        self._stored: dict[str, set[tuple[str, str]]] = {}  # by sha256 of files: keys of work, and what they hold
         for folder, manifest in self.manifests.items():
             self._named.add(folder / MANIFEST)
             for part in manifest.parts:
@@ -61,7 +59,7 @@ class Lineage:
             self._named.add(path)
             self._add(commit.key, commit.task.stage, commit.task.inputs, commit.files, path.parent)
         self._known = {
-            content for one in self.works.values() for content in one.contents - set(one.upstream())
+            content for one in self.works.values() for content in one.contents - set(self._upstream(one))
         }  # what a task only passed on is not known from it
 
     def _add(
@@ -69,11 +67,21 @@ class Lineage:
     ) -> None:
         places = {name: folder / file.name for name, file in files.items()}
         self._named.update(places.values())
+        for file in files.values():
+            self._stored.setdefault(file.sha256, set()).add((key, file.content))
         there = [(name, path) for name, path in places.items() if path.exists()]
         known = self.works.get(key, Work(key, stage, inputs, frozenset()))
         contents = known.contents | {file.content for file in files.values()}
         new = [(name, path) for name, path in there if not any(path.samefile(one) for _, one in known.files)]
         self.works[key] = Work(key, stage, inputs, contents, (*known.files, *new))
+
+    def _upstream(self, work: Work) -> Iterator[str]:
+        """Yield the contents that other tasks made; raw files, with paths outside of the store, are named by sha256."""
+        for item in work.inputs:
+            if Path(item.path).is_absolute():
+                yield from (content for key, content in self._stored.get(item.content, ()) if key != work.key)
+            else:
+                yield item.content
 
     def named_files(self) -> set[Path]:
         """Return the paths of all files that commits and manifests name, and their own."""
@@ -96,14 +104,15 @@ class Lineage:
         yield from (one for one in self.works.values() if self._is_root(one))
 
     def _is_root(self, work: Work) -> bool:
-        return work.stage == READ or any(content not in self._known for content in work.upstream())
+        return work.stage == READ or any(content not in self._known for content in self._upstream(work))
 
     def tainted(self, doc_ids: Collection[str], seen: Collection[str] = ()) -> set[str]:
         """Return the keys of all work that is not clean of documents; `seen` are known to hold some."""
         known = {one.key for one in self.roots() if one.key in seen or holds(one, doc_ids)} | set(seen)
         left = {key: one for key, one in self.works.items() if key not in known}
         made: set[str] = set()
-        while ready := [one for one in left.values() if all(c in made or c not in self._known for c in one.upstream())]:
+        needed = {key: self._known.intersection(self._upstream(one)) for key, one in left.items()}
+        while ready := [one for key, one in left.items() if needed[key] <= made]:
             for one in ready:
                 made |= one.contents
                 del left[one.key]

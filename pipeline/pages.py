@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from html import unescape
 
-from headrace.pipeline.extract import Dropped
+from headrace.pipeline.extract import PAGE_KINDS, Dropped
 from headrace.pipeline.readers.contract import Record
 
 MAX_BYTES = 16 << 20
@@ -53,7 +53,7 @@ def open_page(record: Record, limits: PageLimits) -> str | Dropped:
 
 def judge_page(record: Record, limits: PageLimits) -> Dropped | None:
     """Decide by what the record states whether it is a page; None means that it is."""
-    if record.kind not in ("response", "resource"):
+    if record.kind not in PAGE_KINDS:
         return Dropped("not_a_document", {"kind": record.kind})
     if record.fault:
         return Dropped(record.fault, {"kind": record.kind})

@@ -28,7 +28,8 @@ from headrace.pipeline.recipe import Recipe
 from headrace.pipeline.recipe_steps import ExactStep, MinHashStep
 from headrace.pipeline.removal import Removed, finish_removal, removals
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import in_force, suppress
+from headrace.pipeline.stored_models import pin_models
+from headrace.pipeline.suppressions import in_force, suppress_all
 from headrace.pipeline.takedown import TakenDown, held_for, take_down
 from headrace.pipeline.walk import NO_OPTIONS, BuildOptions
 
@@ -72,7 +73,7 @@ def rewrite(
 
     Raises:
         InputError: the path is no corpus and never was one, or a value is none of its kind.
-        RecipeError: the recipe compares with an index that is made from what goes.
+        RecipeError: the recipe needs an index or a model that is made from what goes.
         StoreError: somebody else builds in the store, or the new build still holds some of it.
     """
     store = Store.containing(asked.corpus)
@@ -80,7 +81,7 @@ def rewrite(
         finish_removal(store)
         lineage = Lineage(store)
         found = find_named(lineage, asked.named)
-        _refuse_needed_names(lineage, found.doc_ids, recipe)
+        _refuse_needed(lineage, found.doc_ids, recipe)
         del lineage
         found_here(found.doc_ids)
         taken = _take_down(asked, store, found.doc_ids)
@@ -95,8 +96,8 @@ def _take_down(asked: Asked, store: Store, doc_ids: Collection[str]) -> TakenDow
     """Suppress what is named, also where its corpus is gone; what resembles it is looked for in the whole store."""
     held = tuple(held_for(doc_ids, store))
     if not asked.corpus.exists() and _was_removed(asked.corpus, store):
-        records = [suppress(store, what, value, asked.reason, asked.date).name for what, value in asked.named]
-        return TakenDown(tuple(records), tuple(asked.named), None, (), held)
+        records = tuple(one.name for one in suppress_all(store, asked.named, asked.reason, asked.date))
+        return TakenDown(records, tuple(asked.named), None, (), held)
     done = take_down(asked.corpus, asked.named, asked.reason, asked.date)
     return TakenDown(done.records, done.named, None, done.hidden, held)
 
@@ -110,23 +111,31 @@ def _was_removed(corpus: Path, store: Store) -> bool:
 def _hold_for_review(store: Store, taken: TakenDown, date: str) -> None:
     """Keep documents out of later builds, which no longer know what they resemble; to be withdrawn after review."""
     known = {one.value for one in in_force(store) if one.what == "doc_id"}
-    for held in taken.held:
-        if held.doc_id not in known:
-            suppress(store, "doc_id", held.doc_id, HELD, date)
+    suppress_all(store, [("doc_id", one.doc_id) for one in taken.held if one.doc_id not in known], HELD, date)
 
 
-def _refuse_needed_names(lineage: Lineage, doc_ids: Collection[str], recipe: Recipe) -> None:
-    """Tell which named artifacts will go; raise `RecipeError` if the recipe needs one of them."""
-    going = names_of_tainted(lineage, lineage.tainted(doc_ids)).values()
+def _refuse_needed(lineage: Lineage, doc_ids: Collection[str], recipe: Recipe) -> None:
+    """Tell which named artifacts will go; raise `RecipeError` if the recipe needs one of them, or a model that goes."""
+    tainted = lineage.tainted(doc_ids)
+    going = names_of_tainted(lineage, tainted).values()
     steps = (step for step in recipe.steps if isinstance(step, ExactStep | MinHashStep))
-    needed = {name for step in steps for name in step.against}
+    indexes = {name for step in steps for name in step.against}
     for one in going:
-        if one.stage == "index" and one.name in needed:
+        if one.stage == "index" and one.name in indexes:
             raise RecipeError(
                 f"{recipe.name}: compares with the index {one.name!r}, which was made from what is taken down and has "
                 "to go; leave it out of `against`, or first take down with --rewrite of the recipe whose corpus it "
                 f"indexes, index the new corpus as {one.name!r}, and build {recipe.name!r} again"
             )
+    for signal, model in pin_models(recipe, lineage.store)[1].items():
+        if any(part.task in tainted for part in model.parts):
+            called = next((repr(one.name) for one in going if one.key == model.key), model.content)
+            raise RecipeError(
+                f"{recipe.name}: measures {signal!r} with the {model.stage} {called}, which learnt from what is taken "
+                "down and has to go; leave the signal out, or first take down with --rewrite of the recipe whose "
+                f"corpus it learnt from, train it again, and build {recipe.name!r} again"
+            )
+    for one in going:
         log.warning("the %s %r was made from what is taken down, and goes with it; make it again", one.stage, one.name)
 
 

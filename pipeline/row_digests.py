@@ -116,11 +116,14 @@ def _bytes_layout(column: pa.Array) -> _Layout:
 
 def _list_layout(column: pa.Array) -> _Layout | None:
     """Return the layout of a list of numbers; None for other lists."""
-    items = column.values
+    items = column.flatten()  # those of its rows alone, and none of lists that are null
     words = _words(items) if items.null_count == 0 else None
     if words is None:
         return None
-    starts, sizes = _extents(column)
+    sizes = _extents(column)[1]
+    if column.null_count:
+        sizes[~column.is_valid().to_numpy(zero_copy_only=False)] = 0
+    starts = np.cumsum(sizes) - sizes
     flagged = np.concatenate([np.ones((len(words), _FLAG), np.uint8), words], axis=1)
     lengths = sizes * (_FLAG + _WORD) + (_FLAG + _WORD)
     return _Layout(_without_nulls(lengths, column), starts=starts, data=flagged.ravel(), item_bytes=_FLAG + _WORD)

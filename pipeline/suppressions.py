@@ -2,17 +2,17 @@
 
 A record names a URL, a domain with all that is below it, a document, or a text or payload by its digest. Records are
 only added: a suppression ends by another record that withdraws it, so that who asks later sees both. Their order does
-not matter, and two stores with the same suppressions decide alike.
+not matter, and two stores with the same suppressions decide alike: what is given again after that names the withdrawal.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from headrace.filters.rules import near_miss
 from headrace.filters.urls import canonical_url, split_url
@@ -27,7 +27,11 @@ NAMES = "suppressions.json"
 
 
 class Suppression(Signed):
-    """One record: what was taken down, why, and when (as whoever added it says); or which record it `withdraws`."""
+    """One record: what was taken down, why, and when (as whoever added it says); or which record it `withdraws`.
+
+    `again` is the digest of the record that withdrew the same suppression before, where it was given again; without
+    one it does not stand in the record, so that names are what they were.
+    """
 
     kind: Literal["headrace.suppression"] = "headrace.suppression"
     what: What
@@ -35,6 +39,14 @@ class Suppression(Signed):
     reason: str
     date: str = ""
     withdraws: str = ""
+    again: str = ""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_again(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
+        if not self.again:
+            fields.pop("again", None)
+        return fields
 
     @property
     def name(self) -> str:
@@ -91,8 +103,32 @@ def names_of(document: Mapping[str, Any]) -> Iterator[tuple[What, str]]:
 
 
 def suppress(store: Store, what: What, value: str, reason: str, date: str = "") -> Suppression:
-    """Add a suppression to a store, if it is not there; see `normal_value` for errors."""
-    return _put(store, Suppression(what=what, value=normal_value(what, value), reason=reason, date=date))
+    """Add a suppression to a store, if it is not in force there; see `suppress_all` for errors."""
+    (record,) = suppress_all(store, [(what, value)], reason, date)
+    return record
+
+
+def suppress_all(
+    store: Store, named: Iterable[tuple[What, str]], reason: str, date: str = ""
+) -> tuple[Suppression, ...]:
+    """Add suppressions to a store, those that are not in force there; return all, in order.
+
+    Raises:
+        InputError: a value is none of its kind; nothing is added then.
+        IntegrityError: a record of the store is damaged.
+    """
+    wanted = [Suppression(what=what, value=normal_value(what, one), reason=reason, date=date) for what, one in named]
+    ends = {record.withdraws: record.digest for _, record in records(store) if record.withdraws}
+    made = tuple(_again(record, ends) for record in wanted)
+    _put(store, made)
+    return made
+
+
+def _again(record: Suppression, ends: Mapping[str, str]) -> Suppression:
+    """Return a record as it is in force after all withdrawals; `ends` has their digests by those of what they end."""
+    while record.digest in ends:
+        record = Suppression(**{**dict(record), "again": ends[record.digest], "digest": ""})
+    return record
 
 
 def withdraw(store: Store, name: str, reason: str, date: str = "") -> Suppression:
@@ -105,16 +141,18 @@ def withdraw(store: Store, name: str, reason: str, date: str = "") -> Suppressio
     if name not in known:
         raise InputError(f"no suppression in force is called {name!r}{near_miss(name, known)}; see `suppress list`")
     one = known[name]
-    return _put(store, Suppression(what=one.what, value=one.value, reason=reason, date=date, withdraws=one.digest))
+    end = Suppression(what=one.what, value=one.value, reason=reason, date=date, withdraws=one.digest)
+    _put(store, [end])
+    return end
 
 
-def _put(store: Store, record: Suppression) -> Suppression:
-    path = store.root / FOLDER / f"{record.name}.json"
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        put_if_absent(path, record.render())
+def _put(store: Store, made: Iterable[Suppression]) -> None:
+    for record in made:
+        path = store.root / FOLDER / f"{record.name}.json"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put_if_absent(path, record.render())
     write_names(store)
-    return record
 
 
 def write_names(store: Store) -> None:

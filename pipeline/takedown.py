@@ -22,7 +22,7 @@ from headrace.pipeline.schema import Manifest
 from headrace.pipeline.stages.earlier import Earlier
 from headrace.pipeline.stages.suppress import Suppress
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import What, as_config, normal_value, suppress
+from headrace.pipeline.suppressions import What, as_config, normal_value, suppress_all
 from headrace.pipeline.tables import read_batches
 
 Named = tuple[What, str]
@@ -65,7 +65,7 @@ def take_down(path: Path, named: Sequence[Named], reason: str, date: str = "") -
     store, corpus = Store.containing(found), Manifest.load(found)
     if corpus.table != "corpus":
         raise InputError(f"{path}: a manifest of {corpus.table!r}; name the one of the corpus")
-    records = tuple(suppress(store, what, value, reason, date).name for what, value in named)
+    records = tuple(one.name for one in suppress_all(store, named, reason, date))
     vector = deletion_vector(corpus, store)
     hidden = hidden_ids(corpus, store)
     held = tuple(held_for({*hidden, *(normal_value(what, value) for what, value in named if what == "doc_id")}, store))
@@ -115,10 +115,14 @@ def _held(step: Manifest, store: Store, gone: set[str]) -> Iterator[Held]:
         for row in batch.filter(_any_in(batch, columns, named)).to_pylist():
             if row["cluster"] is not None:
                 clusters[row["cluster"]] = next(row[name] for name in columns if row[name] in gone)
+            if row["doc_id"] in gone and row["survivor"] is not None and row["survivor"] not in gone:
+                clusters[row["survivor"]] = row["doc_id"]
+                yield Held(row["survivor"], row["doc_id"], step.name)  # an earlier corpus' has no row here
     both = pa.array(sorted({*gone, *clusters}), pa.string())
     for batch in (batch for path in paths for batch in read_batches(path, columns)):
         for row in batch.filter(_any_in(batch, columns[1:], both)).to_pylist():
-            survivor = row["survivor"] if row["survivor"] in gone else clusters.get(row["cluster"])
+            found = (clusters[name] for name in (row["survivor"], row["cluster"]) if name in clusters)
+            survivor = row["survivor"] if row["survivor"] in gone else next(found, None)
             if row["doc_id"] not in gone and survivor is not None:
                 yield Held(row["doc_id"], survivor, step.name)
 

@@ -1,5 +1,6 @@
 """What is taken down for good is nowhere in the store, and everything else is as it would have been without it."""
 
+import contextlib
 import gzip
 import json
 import shutil
@@ -17,12 +18,13 @@ from headrace.pipeline import build as pipeline_build
 from headrace.pipeline import erasure, removal, rewriting
 from headrace.pipeline import store as pipeline_store
 from headrace.pipeline.build import Built
+from headrace.pipeline.building import building, working
 from headrace.pipeline.building import rewriting as rewriting_alone
 from headrace.pipeline.erasures import erased_places
 from headrace.pipeline.removal import Removal, Removed
 from headrace.pipeline.schema import Manifest
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import in_force, suppress
+from headrace.pipeline.suppressions import in_force, suppress, withdraw
 from headrace.pipeline.verify import verify
 from headrace.trainer.stream import open_stream
 from headrace.trainer.stream_config import DataConfig
@@ -165,6 +167,23 @@ def test_what_resembles_it_is_held_and_not_promoted(folder: Path, gone: Any) -> 
     left = {one["doc_id"] for one in rows(done["manifest"])}
     assert not left & (held | {near["doc_id"]})
     assert held <= {one.value for one in in_force(Store.look(folder / "store"))}
+
+
+def test_what_was_released_after_review_is_held_again_for_another(folder: Path) -> None:
+    base = article(4000)
+    copies = [(f"https://near.example/{n}", page("N", f"{base}\n\nSentence {n} stands at the end.")) for n in range(4)]
+    write_warc(folder / "crawl" / "near.warc", copies)
+    built, store = build(folder), Store.look(folder / "store")
+    for number_left in (3, 2):
+        (survivor,) = [row["doc_id"] for row in rows(built["manifest"]) if "//near.example" in row["url"]]
+        done = rewrite(folder, built["manifest"], "--doc", survivor)
+        held = {one["doc_id"] for one in done["held"]}
+        assert len(held) == number_left
+        assert not [row for row in rows(done["manifest"]) if "//near.example" in row["url"]]
+        for one in in_force(store):
+            if one.value in held:
+                withdraw(store, one.name, "reviewed")
+        built = build(folder)
 
 
 def test_what_was_only_read_is_erased_too(folder: Path, gone: Any) -> None:
@@ -397,6 +416,28 @@ def test_who_survived_it_is_held_as_a_build_would(folder: Path, gone: Any) -> No
     assert [one["doc_id"] for one in done["held"]] == [survivor["doc_id"]]
 
 
+def test_what_an_earlier_corpus_has_of_it_is_held(folder: Path, gone: Any) -> None:
+    """With all that was left out for that, as if it were a cluster of one corpus."""
+    built, row, _ = gone
+    assert headrace("index", built["manifest"], "--name", "old").status == 0
+    words = second_recipe(folder, "against", ('verify = "none"', 'verify = "none"\nagainst = ["old"]'))
+    words[words.index("--source") + 1] = source = f"web={folder}/new/*.warc"
+    text = "\n\n".join(row["text"].split("\n"))
+    copies = [(f"https://near.example/{n}", page("N", f"{text}\n\nSentence {n} stands here.")) for n in range(2)]
+    others = [(f"https://new.example/{n}", page("N", article(9000 + n))) for n in range(8)]
+    write_warc(folder / "new" / "one.warc", [*copies, *others])
+    there = headrace(*words).json["manifest"]
+    assert {one["url"] for one in rows(there)} == {url for url, _ in others}
+    near = {one["url"]: one["doc_id"] for one in read(folder) if "//near." in one["url"]}
+    named = ["takedown", there, "--url", "https://near.example/0", "--reason", "asked", "--rewrite", words[1]]
+    done = headrace(*named, "--source", source, "--workers", "1", "--json")
+    assert done.status == 0, done.err
+    assert done.json["erased"] == [near["https://near.example/0"]]
+    held = {one["doc_id"] for one in done.json["held"]}
+    assert held == {row["doc_id"], near["https://near.example/1"]}
+    assert row["doc_id"] not in {one["doc_id"] for one in rows(build(folder)["manifest"])}
+
+
 def read(folder: Path) -> list[Any]:
     """Return all documents that were read into a store."""
     found = sorted((folder / "store").glob("artifacts/read/*/documents-*.parquet"))
@@ -425,6 +466,55 @@ def test_an_index_that_holds_it_goes_and_is_told(folder: Path, gone: Any) -> Non
     assert again.status == 0, again.err
     assert verify(store).ok
     assert rewrite(folder, done["manifest"], "--doc", row["doc_id"])["removed_files"] == 0
+
+
+def train(folder: Path, name: str, positive: Path) -> Any:
+    """Train a small classifier in the store, to tell texts from shouting."""
+    for number in range(40):
+        (folder / f"loud-{number}.txt").write_text("Buy now! CHEAP, click! " * 5 + str(number))
+    ran = headrace(
+        *("classifier", "train", "--positive", positive, "--negative", folder / "loud-*.txt", "--name", name),
+        *("--store", folder / "store", "--normalize", "words", "--heldout", 0.2, "--epochs", 2),
+        *("--dim", 4, "--buckets", 1000, "--json"),
+    )
+    assert ran.status == 0, ran.err
+    return ran.json
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_classifier_that_learnt_from_it_goes_and_is_told(folder: Path, copied: bool) -> None:
+    """Also one that was trained on copies of the corpus' files; one that knows other texts stays."""
+    store, word = folder / "store", "zyxqsecretname"
+    secret = page("S", f"{article(7777)}\n\nHere lives {word} {word} {word} by the river, near to the water.")
+    write_warc(folder / "crawl" / "secret.warc", [("https://secret.example/1", secret)])
+    built = build(folder)
+    corpus = Path(built["manifest"]).parent
+    if copied:
+        corpus = shutil.copytree(corpus, folder / "copied")
+    quality = train(folder, "quality", corpus / "*.parquet")
+    for number in range(40):
+        (folder / f"calm-{number}.txt").write_text(article(8000 + number, 6))
+    other = train(folder, "other", folder / "calm-*.txt")
+    (doc_id,) = [row["doc_id"] for row in rows(built["manifest"]) if word in row["text"]]
+    assert any("classifier" in path for path, _ in traces(store, {"word": word.encode()}))
+    measured = 'signals = ["gopher_quality", { name = "classifier", options = { artifact = "quality" } }, "c4"]'
+    words = second_recipe(folder, "judged", ('signals = ["gopher_quality", "c4"]', measured))
+    judged = headrace(*words)
+    assert judged.status == 0, judged.err
+    before = sorted(store.rglob("*"))
+    named = ["takedown", judged.json["manifest"], "--doc", doc_id, "--reason", "asked"]
+    refused = headrace(*named, "--rewrite", words[1], *words[4:])
+    assert refused.status == 1
+    assert "the classifier 'quality'" in refused.err
+    assert sorted(store.rglob("*")) == before
+    done = rewrite(folder, built["manifest"], "--doc", doc_id)
+    assert done["removed_names"] == ["classifier quality"]
+    assert done["build_again"] == ["judged"]
+    assert traces(store, {"word": word.encode()}) == set()
+    assert not Path(quality["manifest"]).exists()
+    assert Path(other["manifest"]).exists()
+    report = verify(store)
+    assert report.ok, report.findings
 
 
 @pytest.mark.parametrize("lost", ["tasks", "artifacts/read", "read"])
@@ -480,6 +570,30 @@ def test_a_build_waits_for_a_takedown(folder: Path, gone: Any) -> None:
     assert "waiting for a takedown" in err
 
 
+def test_a_process_that_was_forked_meanwhile_keeps_nobody_out(tmp_path: Path) -> None:
+    """As a worker of a loader of data is; it has the locked files open, too."""
+    store = Store.open(tmp_path / "store")
+    with building(store), working(store):
+        child = subprocess.Popen(["sleep", "60"], pass_fds=locked_by_us(store))
+    try:
+        with rewriting_alone(store):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+
+
+def locked_by_us(store: Store) -> list[int]:
+    """Return the descriptors of a store's two locks in this process."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if link.readlink() in (store.record, store.root):
+                found.append(int(link.name))
+    assert len(found) == 2
+    return found
+
+
 def test_requests_of_its_page_are_erased_with_it(folder: Path) -> None:
     body = b"GET / HTTP/1.1\r\nHost: example.org\r\n\r\n"
     head = b"WARC/1.0\r\nWARC-Type: request\r\nWARC-Target-URI: https://example.org/%d\r\n"
@@ -495,6 +609,27 @@ def test_requests_of_its_page_are_erased_with_it(folder: Path) -> None:
     assert len(done["erased"]) == 2
     assert row["doc_id"] in done["erased"]
     assert traces(folder / "store", url) == set()
+
+
+def test_another_capture_of_its_page_stays(folder: Path) -> None:
+    """Of a sampled build the store has a record of it that is no document."""
+    captures = [
+        (f"https://twice.example/{n}", page(name, article(seed + n)))
+        for name, seed in (("A", 5000), ("B", 6000))
+        for n in range(6)
+    ]
+    write_warc(folder / "crawl" / "twice.warc", captures)
+    assert headrace(*build_words(folder), "--sample", "0.5").status == 0
+    built = build(folder)
+    pairs: dict[str, list[str]] = {}
+    for row in rows(built["manifest"]):
+        pairs.setdefault(row["url"], []).append(row["doc_id"])
+    two = (sorted(ids) for ids in pairs.values() if len(ids) == 2)
+    named, other = next(ids for ids in two if int(ids[1][:8], 16) >= 0.5 * (1 << 32))
+    done = rewrite(folder, built["manifest"], "--doc", named)
+    assert done["erased"] == [named]
+    assert other in {row["doc_id"] for row in rows(done["manifest"])}
+    assert verify(folder / "store").ok
 
 
 @pytest.mark.parametrize("begun", [True, False])

@@ -75,6 +75,20 @@ def test_what_has_no_stable_form_is_refused(value: float) -> None:
         digest_rows([pa.array([0.5] * MIN_ROWS + [value])])
 
 
+def test_items_of_no_list_are_not_looked_at() -> None:
+    """Items of rows that are sliced away, and those that a null list spans."""
+    items = pa.array([math.nan, *range(MIN_ROWS), math.inf, math.inf, math.nan], pa.float64())
+    offsets = pa.array([0, *range(1, MIN_ROWS + 2), MIN_ROWS + 3, MIN_ROWS + 4], pa.int32())
+    sliced = pa.ListArray.from_arrays(offsets, items).slice(1, MIN_ROWS)
+    below = pa.ListArray.from_arrays(
+        offsets,
+        items,
+        mask=pa.array([True, *[False] * (MIN_ROWS // 2), *[True] * 2, *[False] * (MIN_ROWS // 2 - 2), *[True] * 2]),
+    )
+    for lists in (sliced, below, below.slice(3, MIN_ROWS)):
+        assert digest_rows([lists]) == one_by_one([lists])
+
+
 @pytest.mark.parametrize("num_rows", [1, 2, 4095, 4096, 4097, 9000])
 def test_folding_many_rows_at_once_is_folding_them_in_turn(num_rows: int) -> None:
     batch = pa.RecordBatch.from_pydict({"a": list(range(num_rows))})

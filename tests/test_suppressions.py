@@ -12,9 +12,18 @@ import pytest
 from headrace.filters.contract import TextBatch
 from headrace.filters.signals.minhash import MinHash
 from headrace.pipeline.build import Built
+from headrace.pipeline.errors import InputError
 from headrace.pipeline.stages.duplicates import Duplicates
 from headrace.pipeline.store import Store
-from headrace.pipeline.suppressions import SuppressionNames, in_force, suppress, text_digest, withdraw
+from headrace.pipeline.suppressions import (
+    Suppression,
+    SuppressionNames,
+    in_force,
+    suppress,
+    suppress_all,
+    text_digest,
+    withdraw,
+)
 from headrace.pipeline.verify import verify
 from headrace.pipeline.why import why
 from tests.commands import headrace
@@ -114,6 +123,34 @@ def test_records_are_withdrawn_and_not_erased(tmp_path: Path) -> None:
     assert len(list((tmp_path / "store" / "suppressions").glob("*.json"))) == 2
     again = suppress(store, "domain", "example.org", "asked again")
     assert [record.name for record in in_force(store)] == [again.name]
+
+
+def test_what_was_withdrawn_can_be_given_again(tmp_path: Path) -> None:
+    """With the same words and date, however often; each record stays to be read."""
+    store = Store.open(tmp_path / "store")
+    names = []
+    for _ in range(3):
+        one = suppress(store, "domain", "example.org", "asked", "2026-11-25")
+        assert suppress(store, "domain", "example.org", "asked", "2026-11-25") == one
+        assert [record.name for record in in_force(store)] == [one.name]
+        names += [one.name, withdraw(store, one.name, "it was a mistake").name]
+        assert in_force(store) == []
+    assert len({*names}) == 6
+    assert SuppressionNames.load(store.root / "suppressions.json").names == tuple(sorted(names))
+    assert verify(store.root).ok
+
+
+def test_a_list_with_a_wrong_value_adds_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    with pytest.raises(InputError, match="it has 32 hexadecimal digits"):
+        suppress_all(store, [("domain", "example.org"), ("doc_id", "12")], "asked")
+    assert in_force(store) == []
+
+
+def test_records_without_a_withdrawal_have_the_names_that_they_had() -> None:
+    one = Suppression(what="domain", value="example.org", reason="asked")
+    assert one.name == "40fb1caeef3eba8c"
+    assert b"again" not in one.render()
 
 
 def test_records_are_named_in_one_file(tmp_path: Path) -> None:

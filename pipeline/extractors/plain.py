@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from headrace.pipeline.extract import Dropped, Extracted, finish, register
+from headrace.pipeline.extract import TEXT_KINDS, Dropped, Extracted, finish, register
 from headrace.pipeline.readers.contract import Record
 
 
@@ -24,7 +24,7 @@ class PlainExtractor:
 
     def extract(self, record: Record) -> Extracted | Dropped:
         """Return the text of a record, or why it has none."""
-        if record.kind not in ("text", "conversion"):
+        if record.kind not in TEXT_KINDS:
             return Dropped("not_a_document", {"kind": record.kind})
         if record.fault:
             return Dropped(record.fault, {"kind": record.kind})
