@@ -33,6 +33,9 @@ from headrace.trainer.train import TrainReport, train
 from tests.tiny_stream import TinyStream, tiny_run
 
 ALONE = World(0, 1, torch.device("cpu"))
+MANY = 1200
+"""Steps of a run that is long enough to be killed ten times."""
+
 EVERY_THREE = {"eval": "every = 5", "checkpoint": "every = 3\nkeep = 2"}
 
 
@@ -180,6 +183,25 @@ def test_a_killed_process_goes_on_in_another(tmp_path: Path, straight: Any) -> N
     resumed = train(tiny_run(**EVERY_THREE), TinyStream(), tmp_path, resume=True)
     assert resumed.resumed_from is not None
     same_run(resumed, tmp_path, straight)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_killed_ten_times_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    calm = train(tiny_run(steps=MANY, **EVERY_THREE), TinyStream(), tmp_path / "calm")
+    out, random = tmp_path / "killed", np.random.default_rng(0)
+    command = [sys.executable, "-W", "error", "-m", "tests.test_train", str(out)]
+    for _ in range(10):
+        with subprocess.Popen(command, env=environment(PACE="0.02", STEPS=str(MANY))) as process:
+            before = len(read_metrics(out / "metrics.jsonl"))
+            while process.poll() is None and len(read_metrics(out / "metrics.jsonl")) == before:
+                time.sleep(0.01)
+            time.sleep(0.3 * random.random())
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+    resumed = train(tiny_run(steps=MANY, **EVERY_THREE), TinyStream(), out, resume=True)
+    assert resumed.resumed_from is not None
+    same_run(resumed, out, (calm, tmp_path / "calm"))
 
 
 def test_a_corrupt_checkpoint_costs_steps_and_nothing_else(
@@ -463,7 +485,8 @@ def test_a_compiled_model_gives_the_same_losses(tmp_path: Path, straight: Any) -
 def main(out: Path) -> None:
     """Train in a process of its own, as slowly as `PACE` says, and leave the weights' digest for each rank."""
     pace = float(os.environ.get("PACE", "0"))
-    report = train(tiny_run(**EVERY_THREE), TinyStream(), out, on_metrics=lambda record: time.sleep(pace))
+    run = tiny_run(steps=int(os.environ.get("STEPS", "12")), **EVERY_THREE)
+    report = train(run, TinyStream(), out, resume="STEPS" in os.environ, on_metrics=lambda record: time.sleep(pace))
     rank = os.environ.get("RANK", "0")
     (out / f"rank{rank}.json").write_text(json.dumps([report.weights, report.tokens]))
     (out / f"threads{rank}.json").write_text(json.dumps(threads_of_this_process()))

@@ -4,18 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.pipeline.errors import InputError
-from headrace.trainer.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
+from headrace.trainer.checkpoint import Checkpoint
 from headrace.trainer.device import choose_device
 from headrace.trainer.evaluation.heldout import Evaluation, check_domain, evaluate_source
 from headrace.trainer.evaluation.scorer import Scorer, make_scorer
 from headrace.trainer.learner import Learner
 from headrace.trainer.parallel import World
-from headrace.trainer.relocate import open_recorded
-from headrace.trainer.run_record import FILE, History, RunRecord, read_run
+from headrace.trainer.run_record import RunRecord
+from headrace.trainer.saved_model import open_saved
 from headrace.trainer.stream import Stream
-
-CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -67,26 +64,9 @@ def open_subject(
         IntegrityError: what is there is damaged, or is not what the run was trained on.
         RecipeError: this machine has no such device.
     """
-    record, checkpoint = _find(path)
-    stream = open_recorded(record, stores, tokens, History.of(checkpoint.state))
-    run = record.run.measured_on(device)
-    learner = Learner.build(run, stream.vocab_size, World(0, 1, choose_device(run.run.device)))
-    learner.model.load_state_dict(checkpoint.model_tensors())
-    learner.step = checkpoint.step
-    return Subject(record, checkpoint, stream, learner)
-
-
-def _find(path: Path) -> tuple[RunRecord, Checkpoint]:
-    if (path / "state.json").exists():
-        checkpoint = open_checkpoint(path)
-        run = path.absolute().parent.parent
-        return (read_run(run) if (run / FILE).exists() else _record_in(checkpoint)), checkpoint
-    newest = latest_checkpoint(path / CHECKPOINTS)
-    if newest is None:
-        raise InputError(f"{path}: no checkpoint there; name the folder of a run, or one of its {CHECKPOINTS}/step-...")
-    return read_run(path), newest
-
-
-def _record_in(checkpoint: Checkpoint) -> RunRecord:
-    """Return the record of a run from a checkpoint that was taken out of its folder."""
-    return RunRecord(**{name: checkpoint.state[name] for name in ("plan", "intent", "stream", "config")}, contents=())
+    saved = open_saved(path, stores, tokens)
+    run = saved.record.run.measured_on(device)
+    learner = Learner.build(run, saved.stream.vocab_size, World(0, 1, choose_device(run.run.device)))
+    learner.model.load_state_dict(saved.checkpoint.model_tensors())
+    learner.step = saved.checkpoint.step
+    return Subject(saved.record, saved.checkpoint, saved.stream, learner)
