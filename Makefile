@@ -14,6 +14,9 @@ READY := .venv/ready
 PIP := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
+# Files of tests run side by side, those of one file one after the other.
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile
+
 .PHONY: demo test test-all check lint format env bench-env clean
 .DELETE_ON_ERROR:
 
@@ -21,7 +24,7 @@ demo: $(READY)
 	$(BIN)/headrace demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -W error -m "not slow"
+	$(BIN)/python -m pytest -W error -m "not slow" $(SIDE_BY_SIDE)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest -W error

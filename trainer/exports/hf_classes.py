@@ -85,6 +85,8 @@ def _obstacles(config: ModelConfig, sight: Sight) -> Iterator[str]:
             yield "shared_expert = True"
         if config.balance != "loss":
             yield f"balance = {config.balance!r}"
+        if config.experts_per_token == 1 and not config.qk_norm:  # Mixtral divides the one weight by itself
+            yield "experts_per_token = 1"
         if config.attention == "sliding" and config.global_every:
             yield "global_every with num_experts"
 
@@ -110,7 +112,7 @@ def class_config(choice: Choice, config: ModelConfig, sequence_length: int) -> d
     if config.num_experts is not None:
         made |= {"num_local_experts": config.num_experts, "num_experts_per_tok": config.experts_per_token}
         if config.qk_norm:
-            made |= {"num_experts": made.pop("num_local_experts"), "norm_topk_prob": True}
+            made |= {"num_experts": made.pop("num_local_experts"), "norm_topk_prob": config.experts_per_token > 1}
             made["moe_intermediate_size"] = config.ffn_width
     return made | _window(choice, config)
 

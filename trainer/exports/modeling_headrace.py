@@ -158,7 +158,8 @@ class Experts(nn.Module):
         # The bias chooses and does not weigh; it stays zero where balance is kept by the loss.
         chosen = (scores + self.bias.float()).topk(self.chosen, dim=-1).indices
         weights = scores.gather(1, chosen)
-        weights = (weights / weights.sum(dim=-1, keepdim=True)).to(x.dtype)
+        total = weights.sum(dim=-1, keepdim=True) if self.chosen > 1 else 1.0
+        weights = (weights / total).to(x.dtype)
         out = torch.zeros_like(flat) if self.shared is None else self.shared(flat)
         for number, expert in enumerate(self.experts):
             rows, place = (chosen == number).nonzero(as_tuple=True)
