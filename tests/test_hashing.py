@@ -91,7 +91,9 @@ UNSTABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("what", UNSTABLE)
-@pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [0, v], lambda v: {"deep": {"key": (v,)}}], ids=str)
+@pytest.mark.parametrize(
+    "wrap", [lambda v: v, lambda v: [0, v], lambda v: {"deep": {"key": (v,)}}], ids=["plain", "in a list", "deep"]
+)
 def test_what_has_no_canonical_form_is_refused(what: str, wrap: Callable[[Any], Any]) -> None:
     with pytest.raises(UnstableValueError):
         canonical_json(wrap(UNSTABLE[what]))
