@@ -81,6 +81,8 @@ def measure(tokens: str, steps: int, name: str) -> dict[str, Any]:
     records: list[Mapping[str, Any]] = []
     with TemporaryDirectory() as folder:
         report = train(run, stream, Path(folder), on_metrics=records.append)
+        if report.interrupted:
+            raise KeyboardInterrupt
     positions = run.data.sequence_length * len(stream.batch(0))
     speed = statistics.median(positions / record["seconds"] for record in records[5:])
     signs = run.make_objective().num_signs

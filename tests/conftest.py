@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from hypothesis import settings
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell has what it starts in the background ignore Ctrl-C, and so would the commands that tests interrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# One thread for torch, here and in the processes that tests start: fastest for the smallest models, the same
+# everywhere, and tests side by side do not wait for each other's threads. It is read when torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 settings.register_profile("headrace", deadline=None)  # a busy machine is slow, not wrong
 settings.load_profile("headrace")

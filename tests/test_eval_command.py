@@ -2,12 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from headrace.trainer.metrics import read_metrics
 from tests.commands import Ran, build_words, headrace, small_crawl
@@ -41,14 +39,6 @@ metrics = ["exact_match", "bleu", "rougeL"]
 max_tokens = 8
 """,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

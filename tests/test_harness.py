@@ -3,13 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from headrace.pipeline.errors import InputError
 from headrace.trainer.evaluation.task_file import load_task
@@ -49,14 +47,6 @@ prompt = "Question: {question}\\nAnswer:"
 choices = "choices"
 answer = "answer"
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """How a step is taken: who trains which parameter, and each optimizer against other implementations of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,6 @@ from tests.tiny_stream import TinyStream, tiny_run
 ALONE = World(0, 1, torch.device("cpu"))
 EVERY_THREE = {"eval": "every = 5", "checkpoint": "every = 3\nkeep = 2"}
 MUON = {"optimizer": "kind = 'muon'"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def learner_of(run: RunFile) -> Learner:
@@ -283,7 +275,7 @@ def test_accumulation_is_exact(kind: str, microbatch: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def straight(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
+def straight(tmp_path_factory: pytest.TempPathFactory) -> TrainReport:
     return train(tiny_run(**EVERY_THREE, **MUON), TinyStream(), tmp_path_factory.mktemp("straight"))
 
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,22 +72,14 @@ def assert_same_curve(one: Path, two: Path, first: int = 1) -> None:
             assert left[name] == pytest.approx(right[name], rel=1e-2 if name == "spike" else 1e-4), (name, left["step"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def runs(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs of one rank, then what `main` does with two."""
     out = tmp_path_factory.mktemp("runs")
     train(run_of("ddp"), TinyStream(), out / "one")
     for name, every in SPIKY.items():
         train(spiky_run("ddp", every), Spiky(), out / f"{name}-one")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
         [*command, "-m", "tests.test_ranks_options", str(out)], env=environment, capture_output=True, text=True

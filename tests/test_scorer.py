@@ -1,7 +1,6 @@
 """Scoring: what a model gives is the same alone and in company, and is what the definitions say."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, ClassVar
@@ -43,14 +42,6 @@ PAIRS = [
     ("the", "é日本 it was"),
     ("how many people " * 9, "look for it"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def plainly(made: Transformer, context: tuple[int, ...], continuation: tuple[int, ...]) -> tuple[float, bool]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,14 +48,6 @@ class Spiky(TinyStream):
             drawn = np.random.default_rng(step).integers(self.vocab_size, size=batch.targets.shape, dtype=np.int32)
             batch = replace(batch, targets=np.where(batch.targets == IGNORE, IGNORE, (drawn // 8) * 8 + 1))
         return batch.rows(slice(rank, None, world))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run_of(policy: str, window: int = 8, threshold: float = 4.0, **sections: str) -> RunFile:
@@ -172,7 +163,7 @@ def test_only_what_is_left_out_is_part_of_the_plan() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[TrainReport, Path]]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[TrainReport, Path]]:
     """A run of each policy that nothing interrupted."""
     outs = {policy: tmp_path_factory.mktemp(policy) for policy in ("tell", "skip", "rewind")}
     return {policy: (train(run_of(policy), Spiky(), out), out) for policy, out in outs.items()}
@@ -340,7 +331,7 @@ def test_experts_are_balanced_by_what_was_learned_alone(tmp_path: Path) -> None:
 
 def test_all_ranks_leave_out_the_same(tmp_path: Path, runs: dict[str, Any]) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(
         [*command, "-m", "tests.test_spikes", str(tmp_path)], env=environment, capture_output=True, text=True
     )

@@ -1,12 +1,10 @@
 """A run that starts from another's checkpoint: it goes on as that one would have, cools down, or says why it cannot."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from headrace.pipeline.errors import HeadraceError, InputError, IntegrityError, RecipeError
 from headrace.trainer.checkpoint import manifest_digest
@@ -20,16 +18,8 @@ CONSTANT = "schedule = 'constant'"
 COOLING = "schedule = 'wsd'\ndecay_steps = 3\nfinal_fraction = 0.0"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def trunk(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainReport, Path]:
+def trunk(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainReport, Path]:
     """A run of twelve steps at a constant rate, with a checkpoint after every third."""
     out = tmp_path_factory.mktemp("trunk")
     run = tiny_run(optimizer=f"{CONSTANT}\nema = 0.9", checkpoint="every = 3\nkeep = 9")

@@ -1,7 +1,7 @@
 """Tasks: what is asked and counted, as other people's software does it; faults of files are named."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from headrace.filters import libraries
 from headrace.filters.libraries import MissingLibraryError
@@ -23,14 +22,6 @@ from headrace.trainer.evaluation.metrics.squad import exact, f1
 from headrace.trainer.evaluation.scorer import Likelihood
 from headrace.trainer.evaluation.task_file import Task, load_task
 from tests.small_model import scorer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @dataclass

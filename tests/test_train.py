@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,8 @@ def log_of(out: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(out / "metrics.jsonl")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Compute on one thread, which is fastest for the smallest models and the same everywhere."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def straight(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainReport, Path]:
+def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainReport, Path]:
     """A run of twelve steps that nothing interrupted."""
     out = tmp_path_factory.mktemp("straight")
     return train(tiny_run(**EVERY_THREE), TinyStream(), out), out
@@ -452,7 +443,7 @@ def test_precision_and_device_are_chosen() -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1", **more}
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
 
 
 def test_two_ranks_train_as_one(tmp_path: Path, straight: Any) -> None:
