@@ -30,7 +30,7 @@ import torch
 from benchmarks.train_peers import Llama, NanoGPT, PlainLoop
 from headrace.trainer.batch import IGNORE, Batch
 from headrace.trainer.device import choose_bf16, choose_device
-from headrace.trainer.flops import flops_per_token, peak_flops
+from headrace.trainer.flops import peak_flops, utilization
 from headrace.trainer.learner import Learner
 from headrace.trainer.model_config import named_config
 from headrace.trainer.parallel import World
@@ -161,7 +161,7 @@ def speed(options: Namespace) -> list[dict[str, Any]]:
             "memory, MB": round(memory_of(options, name)) if not options.compile else None,
         }
         if peak:
-            row["mfu"] = round(rate * flops_per_token(config, options.length) / peak, 3)
+            row["mfu"] = round(utilization(config, options.length, rate, 1, peak), 3)
         rows.append(row)
     return rows
 

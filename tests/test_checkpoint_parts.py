@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import pickle
 import signal
 import subprocess
@@ -31,6 +30,7 @@ from headrace.trainer.run_config import CheckpointSection
 from headrace.trainer.saving import Saver
 from headrace.trainer.tensor_files import HEADER_KEY, Part, TensorFiles, part_of
 from headrace.trainer.train import train
+from tests.processes import environment
 from tests.tiny_stream import TinyStream, tiny_run
 
 RANKS = 3
@@ -379,10 +379,9 @@ def test_a_run_waits_for_its_last_checkpoint_and_tells_what_became_of_it(
 
 def test_sigkill_while_parts_are_written_leaves_the_one_before(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.test_checkpoint_parts", str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     step = 0
     for moment in (0.3, 0.7):
-        with subprocess.Popen(command, env=environment, start_new_session=True) as process:
+        with subprocess.Popen(command, env=environment(), start_new_session=True) as process:
             begun = time.monotonic()
             while not aside(tmp_path, step + 2) and process.poll() is None and time.monotonic() < begun + 60:
                 time.sleep(0.001)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ from headrace.console import PREEMPTED
 from headrace.trainer.batch import Batch
 from headrace.trainer.checkpoint import latest_checkpoint, restore_model
 from headrace.trainer.learner import Learner
-from headrace.trainer.metrics import TIMINGS, read_metrics
 from headrace.trainer.parallel import World, join_world
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.sharded import is_sharded
 from headrace.trainer.train import digest_weights, train
+from tests.processes import log_of, torchrun
 from tests.tiny_stream import TinyStream, tiny_run
 
 STEPS = 8
@@ -47,10 +46,6 @@ def run_of(parallel: str = "ddp", model: str = EXPERTS, microbatch: int = 3, bf1
     return run.model_copy(update={"run": run.run.model_copy(update={"bf16": bf16})})
 
 
-def log_of(out: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(out / "metrics.jsonl")]
-
-
 def assert_same_curve(one: Path, two: Path, tolerance: float = 1e-5) -> None:
     first, second = log_of(one), log_of(two)
     assert [record["step"] for record in first] == list(range(1, STEPS + 1))
@@ -60,14 +55,6 @@ def assert_same_curve(one: Path, two: Path, tolerance: float = 1e-5) -> None:
         assert left["loss"] == pytest.approx(right["loss"], rel=tolerance)
         assert left["grad_norm"] == pytest.approx(right["grad_norm"], rel=10 * tolerance)
         assert left.get("eval_loss", 0) == pytest.approx(right.get("eval_loss", 0), rel=tolerance)
-
-
-def torchrun(ranks: int, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *options]
-    return subprocess.run(
-        [*command, "-m", "tests.test_ranks", str(out)], env=environment, capture_output=True, text=True
-    )
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +68,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         train(run_of(microbatch=1), source, out / f"{name}-1")
     train(run_of(), TinyStream(), out / "half-1", on_metrics=stop_at(4))
     for ranks in (2, 4):
-        done = torchrun(ranks, out)
+        done = torchrun("tests.test_ranks", out, ranks=ranks)
         assert done.returncode == 0, done.stderr
     return out
 
@@ -159,7 +146,7 @@ def test_a_harmed_part_of_any_rank_costs_steps_and_nothing_else(runs: Path, tmp_
 
 
 def test_torchrun_starts_a_run_again_that_was_preempted(tmp_path: Path, runs: Path) -> None:
-    done = torchrun(2, tmp_path / "preempted", "--max-restarts=1")
+    done = torchrun("tests.test_ranks", tmp_path / "preempted", "--max-restarts=1", ranks=2)
     assert done.returncode == 0, done.stderr
     assert f"exitcode: {PREEMPTED}" in done.stderr.replace("exitcode  :", "exitcode:")
     assert_same_curve(tmp_path / "preempted", runs / "experts-1")

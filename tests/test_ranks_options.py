@@ -4,9 +4,7 @@ Whether ranks hold whole models or parts, they train as one rank does, and what 
 """
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,12 @@ import torch
 
 from headrace.trainer.checkpoint import find_checkpoints, latest_checkpoint, restore_model
 from headrace.trainer.learner import Learner
-from headrace.trainer.metrics import TIMINGS, read_metrics
 from headrace.trainer.parallel import World, join_world
 from headrace.trainer.run_config import RunFile
 from headrace.trainer.session import Session
 from headrace.trainer.sharded import full, is_sharded
 from headrace.trainer.train import digest_weights, train
+from tests.processes import log_of, torchrun
 from tests.test_spikes import AT, Spiky
 from tests.tiny_stream import TinyStream, tiny_run
 
@@ -59,10 +57,6 @@ SPIKY = {"back": 10, "begun": None}
 """Runs that go back to a checkpoint, and to the beginning; a checkpoint after so many steps."""
 
 
-def log_of(out: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(out / "metrics.jsonl")]
-
-
 def assert_same_curve(one: Path, two: Path, first: int = 1) -> None:
     mine, theirs = log_of(one), [record for record in log_of(two) if record["step"] >= first]
     assert [record["step"] for record in mine] == [record["step"] for record in theirs]
@@ -79,11 +73,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(run_of("ddp"), TinyStream(), out / "one")
     for name, every in SPIKY.items():
         train(spiky_run("ddp", every), Spiky(), out / f"{name}-one")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, "-m", "tests.test_ranks_options", str(out)], env=environment, capture_output=True, text=True
-    )
+    done = torchrun("tests.test_ranks_options", out)
     assert done.returncode == 0, done.stderr
     return out
 

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -21,13 +20,13 @@ from headrace.trainer import checkpoint_files
 from headrace.trainer.batch import IGNORE, Batch
 from headrace.trainer.checkpoint import find_checkpoints, latest_checkpoint, open_checkpoint, step_of
 from headrace.trainer.learner import DivergenceError, Learner
-from headrace.trainer.metrics import TIMINGS, read_metrics
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import CheckpointSection, RunFile
 from headrace.trainer.run_record import read_history
 from headrace.trainer.session import Session
 from headrace.trainer.spikes import Spike, SpikeWatch
 from headrace.trainer.train import TrainReport, digest_weights, train
+from tests.processes import log_of, torchrun
 from tests.tiny_stream import TinyStream, tiny_run
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -58,11 +57,6 @@ def run_of(policy: str, window: int = 8, threshold: float = 4.0, **sections: str
         **sections,
     )
     return run.model_copy(update={"optimizer": run.optimizer.model_copy(update={"learning_rate": 0.02})})
-
-
-def log_of(out: Path) -> list[dict[str, Any]]:
-    """Return the log without what the clock wrote."""
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(out / "metrics.jsonl")]
 
 
 def state_of(out: Path) -> Any:
@@ -330,11 +324,7 @@ def test_experts_are_balanced_by_what_was_learned_alone(tmp_path: Path) -> None:
 
 
 def test_all_ranks_leave_out_the_same(tmp_path: Path, runs: dict[str, Any]) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run(
-        [*command, "-m", "tests.test_spikes", str(tmp_path)], env=environment, capture_output=True, text=True
-    )
+    done = torchrun("tests.test_spikes", tmp_path)
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1))
     assert first == second

@@ -23,13 +23,14 @@ from headrace.trainer.checkpoint import find_checkpoints, open_checkpoint, resto
 from headrace.trainer.device import choose_bf16, choose_device
 from headrace.trainer.evaluation.heldout import evaluate
 from headrace.trainer.learner import DivergenceError, Learner
-from headrace.trainer.metrics import TIMINGS, MetricsLog, read_metrics
+from headrace.trainer.metrics import MetricsLog, read_metrics
 from headrace.trainer.model import logits_of
 from headrace.trainer.optimizer import parameter_groups
 from headrace.trainer.parallel import World
 from headrace.trainer.run_config import OptimizerSection, load_run, parse_run
 from headrace.trainer.schedule import SCHEDULES, Span, rate_at
 from headrace.trainer.train import TrainReport, train
+from tests.processes import environment, log_of, torchrun
 from tests.tiny_stream import TinyStream, tiny_run
 
 ALONE = World(0, 1, torch.device("cpu"))
@@ -37,11 +38,6 @@ MANY = 1200
 """Steps of a run that is long enough to be killed ten times."""
 
 EVERY_THREE = {"eval": "every = 5", "checkpoint": "every = 3\nkeep = 2"}
-
-
-def log_of(out: Path) -> list[dict[str, Any]]:
-    """Return the log without what the clock wrote."""
-    return [{k: v for k, v in record.items() if k not in TIMINGS} for record in read_metrics(out / "metrics.jsonl")]
 
 
 @pytest.fixture(scope="module")
@@ -442,15 +438,8 @@ def test_precision_and_device_are_chosen() -> None:
 # Several processes, compilation
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **more}
-
-
 def test_two_ranks_train_as_one(tmp_path: Path, straight: Any) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, "-m", "tests.test_train", str(tmp_path)], env=environment(), capture_output=True, text=True
-    )
+    done = torchrun("tests.test_train", tmp_path)
     assert done.returncode == 0, done.stderr
     for one, two in zip(log_of(tmp_path), log_of(straight[1]), strict=True):
         assert one.keys() == two.keys()

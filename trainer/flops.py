@@ -90,6 +90,11 @@ def flops_per_token(config: ModelConfig, sequence_length: int, causal: bool = Fa
     return 6 * multiplied + (attention // 2 if causal else attention)
 
 
+def utilization(config: ModelConfig, sequence_length: int, positions: float, seconds: float, peak: float) -> float:
+    """Return the share of a peak, in operations a second, that training on so many positions made use of (MFU)."""
+    return positions * flops_per_token(config, sequence_length) / seconds / peak
+
+
 def peak_flops(device: torch.device) -> float | None:
     """Return the operations per second that a device is sold for, or None where it is not known (every CPU)."""
     if device.type != "cuda":

@@ -22,7 +22,7 @@ from headrace.pipeline.errors import InputError
 from headrace.pipeline.store import writing
 from headrace.trainer.batch import Batch, BatchSource
 from headrace.trainer.device import deterministic
-from headrace.trainer.flops import flops_per_token, peak_flops
+from headrace.trainer.flops import peak_flops, utilization
 from headrace.trainer.learner import Learner
 from headrace.trainer.objectives.contract import Question
 from headrace.trainer.parallel import join_world
@@ -166,21 +166,22 @@ def profile_run(
             learner.advance(timed)
         learner.clock.seconds.clear()
         started = learner.clock.now()
-        targets = sum(learner.advance(timed).num_targets for _ in range(steps))
+        taken = [learner.advance(timed) for _ in range(steps)]
         seconds = learner.clock.now() - started
         shares = _shares(learner.clock.seconds, seconds)
         peak = _peak_bytes(world.device)
         found = _watch(learner, timed, steps, trace, operators)
-        flops = targets * flops_per_token(learner.model.config, source.sequence_length)
-    most = run.run.peak_flops or peak_flops(world.device)
+    config, most = learner.model.config, run.run.peak_flops or peak_flops(world.device)
+    computed = sum(one.computed for one in taken)
+    used = utilization(config, source.sequence_length, computed, seconds, most * world.size) if most else None
     return Profiled(
         trace=str(trace),
         device=torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else world.device.type,
         steps=steps,
         seconds=seconds / steps,
         shares=shares,
-        tokens_per_second=targets / seconds,
-        mfu=flops / seconds / (most * world.size) if most else None,
+        tokens_per_second=sum(one.num_targets for one in taken) / seconds,
+        mfu=used,
         peak_bytes=peak,
         operators=found,
     )

@@ -17,7 +17,7 @@ from headrace.trainer.batch import BatchSource
 from headrace.trainer.checkpoint import Checkpoint, find_checkpoints, latest_checkpoint, set_aside_newer
 from headrace.trainer.device import describe_environment
 from headrace.trainer.evaluation.heldout import check_domain, evaluate_source
-from headrace.trainer.flops import flops_per_token, peak_flops
+from headrace.trainer.flops import peak_flops, utilization
 from headrace.trainer.learner import Learner, StepResult
 from headrace.trainer.objectives.contract import require_length
 from headrace.trainer.parallel import World
@@ -158,8 +158,8 @@ class Session:
         speed = {"seconds": round(seconds, 6), "tokens_per_second": round(result.num_targets / seconds, 1)}
         peak = self.run.run.peak_flops or peak_flops(self.world.device)
         if peak:
-            flops = result.computed * flops_per_token(self.learner.model.config, self.source.sequence_length)
-            speed["mfu"] = round(flops / seconds / (peak * self.world.size), 4)
+            config, length = self.learner.model.config, self.source.sequence_length
+            speed["mfu"] = round(utilization(config, length, result.computed, seconds, peak * self.world.size), 4)
         return speed
 
     def _shares(self, shares: Sequence[float]) -> dict[str, float]:

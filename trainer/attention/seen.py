@@ -36,8 +36,6 @@ class Seen:
         edge = torch.ones_like(documents, dtype=torch.bool)
         edge[:, 1:] = documents[:, 1:] != documents[:, :-1]
         run = place - torch.where(edge, place, 0).cummax(dim=1).values
-        if not bool((documents < 0).any()):
-            return cls(documents, run, sight, visible)
         real = documents >= 0
         last = (
             torch.where(real, place, -1).cummax(dim=1).values
