@@ -195,6 +195,21 @@ def test_every_variant_trains(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_takes_a_step_in_bfloat16_near_that_in_float32(name: str) -> None:
+    source, found = TinyStream(), []
+    for bf16 in (False, True):
+        config = ModelConfig(**{**SHAPE, "vocab_size": 64}, **VARIANTS[name])
+        learner = Learner.build(tiny_run(), source.vocab_size, World(0, 1, torch.device("cpu")))
+        learner.model = learner.forward = build_model(config, seed=1)
+        learner.bf16 = bf16
+        loss, _, _ = learner.measure(batch := source.batch(0), learner.objective.ask(batch, 0), slice(0, 8))
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in learner.model.parameters())
+        found.append(float(loss.detach()))
+    assert found[1] == pytest.approx(found[0], rel=0.01)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_recomputing_changes_nothing(name: str) -> None:
     seen, tokens = seen_of("causal"), torch.randint(97, (3, 40), generator=torch.Generator().manual_seed(0))
     grads = []

@@ -58,10 +58,12 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor, condition: Conditions | None = None) -> Tensor:
         """Normalise (..., C); a condition changes nothing."""
-        if x.device.type == "cpu" and x.dtype == self.weight.dtype and not torch.compiler.is_compiling():
-            normed: Tensor = _RMSNormOnCPU.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
-            return normed
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        wide = x.to(self.weight.dtype)  # of queries and keys in bfloat16 too
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            normed: Tensor = _RMSNormOnCPU.apply(wide, self.weight, self.eps)  # type: ignore[no-untyped-call]
+        else:
+            normed = F.rms_norm(wide, self.weight.shape, self.weight, self.eps)
+        return normed.to(x.dtype)
 
 
 class LayerNorm(nn.Module):
